@@ -1,0 +1,43 @@
+# The tasks of this repository. Each makes its environment first, and can be run again and again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= $(shell ls -dt results/runs/*/ 2>/dev/null | head -1)
+BASELINE ?= $(shell ls -d results/baselines/*/*/ 2>/dev/null | head -1)
+DEMO := results/runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench report gate clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parquet]'
+	@touch $@
+
+demo: $(VENV)/installed ## Measure a small sweep on this machine and write its report
+	@$(BIN)/mlabench sweep --out $(DEMO)
+	@$(BIN)/mlabench report $(DEMO)
+
+test: $(VENV)/installed ## Run the tests
+	$(BIN)/python -m pytest -n auto
+
+check: $(VENV)/installed ## Lint, check the format and the types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/installed ## Time the suite itself: overhead and memory of a sweep of 500 small cases
+	$(BIN)/python -m tests.bench.sweep_overhead
+
+report: $(VENV)/installed ## Write the report of RUN (default: the newest run)
+	@$(BIN)/mlabench report $(RUN)
+
+gate: $(VENV)/installed ## Hold RUN (default: the newest run) against BASELINE (default: the first committed one)
+	@$(BIN)/mlabench gate $(RUN) --baseline $(BASELINE)
+
+clean: ## Remove the environment and throw-away runs
+	rm -rf $(VENV) results/runs .pytest_cache .mypy_cache .ruff_cache

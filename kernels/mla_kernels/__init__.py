@@ -1,0 +1,13 @@
+"""Decode attention kernels over paged caches: one file a kernel, named `<variant>_<phase>_<backend>`.
+
+- `mla_decode_triton`, `mla_decode_torch`: Multi-head Latent Attention in its absorbed form
+- `mla_recompute_decode_torch`: MLA that expands K and V from the latent cache at every step
+- `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
+- `reference`: float64 references of all three, for checking
+- `split_kv`: how the Triton kernels split the cached tokens and merge the parts
+- `paging`: how the torch kernels read a paged cache
+- `launch`: the object that every `bind` returns
+
+Nothing is imported here, so that the torch files work where triton is not installed. kernels/README.md has the maths
+and the tensor contract.
+"""

@@ -1,0 +1,405 @@
+"""Grouped decode, Triton: split-KV attention over paged K and V caches, for MHA, GQA, MQA and MLA's expanded form.
+
+Source: grouped-query attention (Ainslie et al., 2023, arXiv 2305.13245), section 2.2; the split over the cached tokens
+is Flash-Decoding's (Dao et al., 2023). All query heads that share a KV head are rows of one tile, so a block of the
+cache is read once for all of them.
+
+A program owns BLOCK_M rows (query tokens x heads of one KV head, flattened) and a run of KV blocks (see split_kv).
+Complete blocks take a loop fed by TMA where a block lies within a page; the partial one at the end of a request takes
+a short loop that never reads unused slots. Head dims that are not powers of two are cut in two tiles (192 = 128 + 64),
+the second one masked where that is not enough.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from mla_kernels.launch import Launch, check_dtype, check_shape
+from mla_kernels.split_kv import (
+    allocate_partials,
+    combine_config,
+    combine_grid,
+    combine_kernel,
+    num_sms,
+    part_bounds,
+)
+
+LOG2_E = 1.4426950408889634
+MAX_SHARED_BYTES = 232_448
+
+
+@triton.jit
+def _softmax_step(s, s2, scale_log2, seen, m, row_sum, TOKENS: tl.constexpr, TWO: tl.constexpr, MASKED: tl.constexpr):
+    """One online-softmax step: new maximum, the factor for what came before, the weights, and their running sum."""
+    s = s * scale_log2
+    if TWO:
+        s += s2 * scale_log2
+    if MASKED:
+        s = tl.where(seen, s, -float("inf"))
+    m_new = tl.maximum(m, tl.max(s, TOKENS))  # [M]
+    fade = tl.exp2(m - m_new)
+    p = tl.exp2(s - tl.expand_dims(m_new, TOKENS))
+    # the sum stays a tile, so that only the maximum crosses threads
+    return m_new, fade, p, row_sum * tl.expand_dims(fade, TOKENS) + p
+
+
+@triton.jit
+def _attend(
+    q, q2, k, k2, v, v2, seen, m, row_sum, acc, acc2, scale_log2, always,
+    TWO_K: tl.constexpr, TWO_V: tl.constexpr, SWAP: tl.constexpr, UNCHAIN: tl.constexpr, MASKED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Fold one block of the cache into the running maximum, sum and output."""
+    TOKENS: tl.constexpr = 0 if SWAP else 1
+    if SWAP:
+        s = tl.dot(k, tl.trans(q), input_precision=PRECISION)  # [N, M]
+    else:
+        s = tl.dot(q, tl.trans(k), input_precision=PRECISION)  # [M, N]
+    s2 = s
+    if TWO_K:
+        if SWAP:
+            s2 = tl.dot(k2, tl.trans(q2), input_precision=PRECISION)
+        else:
+            s2 = tl.dot(q2, tl.trans(k2), input_precision=PRECISION)
+    if UNCHAIN:
+        # Triton lets each warp group compute all scores of a small tile if it sees that they lead to a second
+        # product; it does not look through a branch, so one that is always taken halves that work
+        fade = tl.full(m.shape, 1.0, tl.float32)
+        p = s.to(v.dtype)
+        if always > 0:
+            m, fade, p32, row_sum = _softmax_step(s, s2, scale_log2, seen, m, row_sum, TOKENS, TWO_K, MASKED)
+            p = p32.to(v.dtype)
+    else:
+        m, fade, p32, row_sum = _softmax_step(s, s2, scale_log2, seen, m, row_sum, TOKENS, TWO_K, MASKED)
+        p = p32.to(v.dtype)
+    fade = tl.expand_dims(fade, TOKENS)
+    if SWAP:
+        acc = tl.dot(tl.trans(v), p, acc * fade, input_precision=PRECISION)  # [V, M]
+    else:
+        acc = tl.dot(p, v, acc * fade, input_precision=PRECISION)  # [M, V]
+    if TWO_V:
+        if SWAP:
+            acc2 = tl.dot(tl.trans(v2), p, acc2 * fade, input_precision=PRECISION)
+        else:
+            acc2 = tl.dot(p, v2, acc2 * fade, input_precision=PRECISION)
+    return m, row_sum, acc, acc2
+
+
+@triton.jit
+def _load_tile(base, token, stride, col, first_col, width):
+    """Rows `token` of a cache, columns first_col + col, zero from `width` on."""
+    at = base + token[:, None] * stride + first_col + col[None, :]
+    return tl.load(at, mask=(first_col + col < width)[None, :] & (token >= 0)[:, None], other=0.0)
+
+
+@triton.jit
+def _store_rows(out, acc, cell, ok, col, first_col, width, TOKENS: tl.constexpr):
+    """Columns first_col + col of the rows at `cell`, in the orientation of `acc`."""
+    c = tl.expand_dims(first_col + col, 1 - TOKENS)
+    at = tl.expand_dims(cell, TOKENS) * width + c
+    tl.store(out + at, acc.to(out.dtype.element_ty), mask=tl.expand_dims(ok, TOKENS) & (c < width))
+
+
+@triton.jit
+def grouped_decode_kernel(
+    q, k_cache, v_cache, k_tiles, k_tiles2, v_tiles, v_tiles2, block_table, kv_lens, out, lse, part_out, part_lse,
+    scale_log2, batch, q_len, num_q_heads, num_kv_heads, max_pages, num_splits,
+    QK_DIM: tl.constexpr, V_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    K1: tl.constexpr, K2: tl.constexpr, V1: tl.constexpr, V2: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr, SPLIT: tl.constexpr, CAUSAL: tl.constexpr,
+    TMA: tl.constexpr, SWAP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
+):  # fmt: skip
+    """Attention of one row block of one KV head over one part of the cache; writes `out`, `lse` or a partial."""
+    TOKENS: tl.constexpr = 0 if SWAP else 1
+    TAIL_N: tl.constexpr = BLOCK_N if SWAP else 16
+    UNCHAIN: tl.constexpr = WARPS * 16 > (BLOCK_N if SWAP else BLOCK_M) and BLOCK_M >= 64
+    TWO_K: tl.constexpr = QK_DIM > K1
+    TWO_V: tl.constexpr = V_DIM > V1
+    group = num_q_heads // num_kv_heads
+    row_blocks = tl.cdiv(q_len * group, BLOCK_M)
+    # row blocks innermost, then KV heads: neighbours share a block of the cache in L2, or the pages it lies in
+    pid = tl.program_id(0)
+    row = pid % row_blocks * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
+    kv_head = pid // row_blocks % num_kv_heads
+    part = pid // (row_blocks * num_kv_heads)
+    row_ok = row < q_len * group
+    # where a row lies among the q_len x num_q_heads rows of its request
+    request_row = row // group * num_q_heads + kv_head * group + row % group
+    n = tl.arange(0, BLOCK_N)
+    t = tl.arange(0, TAIL_N)
+    k1 = tl.arange(0, K1)
+    k2 = tl.arange(0, K2)
+    v1 = tl.arange(0, V1)
+    v2 = tl.arange(0, V2)
+    k_head = k_cache + kv_head * QK_DIM
+    v_head = v_cache + kv_head * V_DIM
+    k_stride = num_kv_heads * QK_DIM
+    v_stride = num_kv_heads * V_DIM
+    if SPLIT:
+        first, last, start, stop, base = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
+    else:
+        first, last, start, stop, base = part, part + 1, 0, 2147483647, 0
+
+    for b in range(first, last):
+        kv_len = tl.load(kv_lens + b)
+        blocks = tl.cdiv(kv_len, BLOCK_N)
+        lo = tl.maximum(start - base, 0)
+        hi = tl.minimum(stop - base, blocks)
+        base += blocks
+        mid = tl.minimum(kv_len // BLOCK_N, hi)
+        visible = kv_len - q_len + 1 + row // group  # [M], tokens that each row sees
+        pages = block_table + tl.cast(b, tl.int64) * max_pages
+
+        q_row = q + (tl.cast(b, tl.int64) * q_len * num_q_heads + request_row)[:, None] * QK_DIM
+        q1 = tl.load(q_row + k1[None, :], mask=row_ok[:, None], other=0.0)  # [M, K1]
+        q2 = q1
+        if TWO_K:
+            q2 = tl.load(q_row + K1 + k2[None, :], mask=row_ok[:, None] & (K1 + k2 < QK_DIM)[None, :], other=0.0)
+
+        m = tl.full((BLOCK_M,), -1e30, tl.float32)
+        if SWAP:
+            sum_tile = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
+            acc = tl.zeros((V1, BLOCK_M), tl.float32)
+            acc2 = tl.zeros((V2, BLOCK_M), tl.float32)
+        else:
+            sum_tile = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+            acc = tl.zeros((BLOCK_M, V1), tl.float32)
+            acc2 = tl.zeros((BLOCK_M, V2), tl.float32)
+
+        if TMA:
+            page = tl.load(pages + lo * BLOCK_N // PAGE_SIZE, mask=lo < mid, other=0)
+            for i in tl.range(lo, mid, num_stages=STAGES):
+                token = page * PAGE_SIZE + i * BLOCK_N % PAGE_SIZE
+                # the next page id is fetched a block ahead, so that no load waits for another
+                page = tl.load(pages + tl.minimum(i + 1, mid - 1) * BLOCK_N // PAGE_SIZE)
+                k_a = k_tiles.load([token, kv_head * QK_DIM])  # [N, K1]
+                k_b = k_a
+                if TWO_K:
+                    k_b = k_tiles2.load([token, kv_head * QK_DIM + K1])  # [N, K2]
+                v_a = v_tiles.load([token, kv_head * V_DIM])  # [N, V1]
+                v_b = v_a
+                if TWO_V:
+                    v_b = v_tiles2.load([token, kv_head * V_DIM + V1])  # [N, V2]
+                seen = tl.expand_dims(i * BLOCK_N + n, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
+                m, sum_tile, acc, acc2 = _attend(
+                    q1, q2, k_a, k_b, v_a, v_b, seen, m, sum_tile, acc, acc2, scale_log2, kv_len,
+                    TWO_K, TWO_V, SWAP, UNCHAIN, CAUSAL, PRECISION,
+                )  # fmt: skip
+        else:
+            page = tl.load(pages + (lo * BLOCK_N + n) // PAGE_SIZE, mask=(lo < mid) & (n >= 0), other=0)  # [N]
+            for i in tl.range(lo, mid, num_stages=STAGES):
+                token = page.to(tl.int64) * PAGE_SIZE + (i * BLOCK_N + n) % PAGE_SIZE
+                page = tl.load(pages + (tl.minimum(i + 1, mid - 1) * BLOCK_N + n) // PAGE_SIZE)
+                k_a = tl.load(k_head + token[:, None] * k_stride + k1[None, :])
+                k_b = k_a
+                if TWO_K:
+                    k_b = _load_tile(k_head, token, k_stride, k2, K1, QK_DIM)
+                v_a = tl.load(v_head + token[:, None] * v_stride + v1[None, :])
+                v_b = v_a
+                if TWO_V:
+                    v_b = _load_tile(v_head, token, v_stride, v2, V1, V_DIM)
+                seen = tl.expand_dims(i * BLOCK_N + n, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
+                m, sum_tile, acc, acc2 = _attend(
+                    q1, q2, k_a, k_b, v_a, v_b, seen, m, sum_tile, acc, acc2, scale_log2, kv_len,
+                    TWO_K, TWO_V, SWAP, UNCHAIN, CAUSAL, PRECISION,
+                )  # fmt: skip
+
+        row_sum = tl.sum(sum_tile, TOKENS)  # [M]
+        for start_n in tl.range(tl.maximum(mid, lo) * BLOCK_N, tl.minimum(hi * BLOCK_N, kv_len), TAIL_N, num_stages=2):
+            pos = start_n + t
+            # past the end, the last token stands in for slots that may hold anything; its weight there is 0
+            slot = tl.minimum(pos, kv_len - 1)
+            token = tl.load(pages + slot // PAGE_SIZE).to(tl.int64) * PAGE_SIZE + slot % PAGE_SIZE
+            k_a = tl.load(k_head + token[:, None] * k_stride + k1[None, :])  # [T, K1]
+            k_b = k_a
+            if TWO_K:
+                k_b = _load_tile(k_head, token, k_stride, k2, K1, QK_DIM)
+            v_a = tl.load(v_head + token[:, None] * v_stride + v1[None, :])  # [T, V1]
+            v_b = v_a
+            if TWO_V:
+                v_b = _load_tile(v_head, token, v_stride, v2, V1, V_DIM)
+            seen = tl.expand_dims(pos, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
+            if SWAP:
+                sum_tail = tl.zeros((TAIL_N, BLOCK_M), tl.float32)
+            else:
+                sum_tail = tl.zeros((BLOCK_M, TAIL_N), tl.float32)
+            m_old = m
+            m, sum_tail, acc, acc2 = _attend(
+                q1, q2, k_a, k_b, v_a, v_b, seen, m, sum_tail, acc, acc2, scale_log2, kv_len,
+                TWO_K, TWO_V, SWAP, UNCHAIN, True, PRECISION,
+            )  # fmt: skip
+            row_sum = row_sum * tl.exp2(m_old - m) + tl.sum(sum_tail, TOKENS)
+
+        divisor = tl.where(row_sum > 0.0, row_sum, 1.0)
+        acc = acc / tl.expand_dims(divisor, TOKENS)
+        acc2 = acc2 / tl.expand_dims(divisor, TOKENS)
+        lse2 = tl.where(row_sum > 0.0, m + tl.log2(divisor), -float("inf"))
+        if (lo == 0) & (hi == blocks):
+            cell = tl.cast(b, tl.int64) * q_len * num_q_heads + request_row  # [M]
+            _store_rows(out, acc, cell, row_ok, v1, 0, V_DIM, TOKENS)
+            if TWO_V:
+                _store_rows(out, acc2, cell, row_ok, v2, V1, V_DIM, TOKENS)
+            tl.store(lse + cell, lse2 * 0.6931471805599453, mask=row_ok)
+        else:
+            cell = tl.cast(part + b, tl.int64) * q_len * num_q_heads + request_row
+            _store_rows(part_out, acc, cell, row_ok, v1, 0, V_DIM, TOKENS)
+            if TWO_V:
+                _store_rows(part_out, acc2, cell, row_ok, v2, V1, V_DIM, TOKENS)
+            tl.store(part_lse + cell, lse2, mask=row_ok)
+
+
+def head_tiles(dim: int) -> tuple[int, int]:
+    """A head dim as one or two power-of-two tiles: 128 -> (128, 16 unused), 192 -> (128, 64), 80 -> (64, 16)."""
+    first = 1 << (dim.bit_length() - 1)
+    return first, max(16, triton.next_power_of_2(dim - first))
+
+
+def default_config(
+    batch: int, rows: int, num_kv_heads: int, qk_dim: int, v_dim: int, page_size: int, itemsize: int, sms: int
+) -> dict[str, int]:
+    """Tile sizes, warps, stages and splits for `rows` (q_len x group) rows a KV head."""
+    if itemsize == 4:
+        config = {"block_m": 16, "block_n": 16, "num_warps": 4, "num_stages": 2, "swap": 0}
+    elif rows <= 16:
+        config = {"block_m": 16, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 1}
+    elif rows <= 32:
+        config = {"block_m": 32, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 1}
+    elif rows <= 64:
+        config = {"block_m": 64, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 0}
+    else:
+        config = {"block_m": 128, "block_n": 64, "num_warps": 8, "num_stages": 3, "swap": 0}
+    if itemsize == 2 and page_size < config["block_n"] and page_size in (16, 32):
+        config["block_n"] = page_size if config["swap"] == 0 else config["block_n"]
+    tile_row_bytes = (qk_dim + v_dim) * itemsize
+    while config["block_n"] > 16 and 3 * config["block_n"] * tile_row_bytes > MAX_SHARED_BYTES:
+        config["block_n"] //= 2
+    whole = all(sum(head_tiles(d)) == d or head_tiles(d)[0] == d for d in (qk_dim, v_dim))
+    config["use_tma"] = int(itemsize == 2 and whole and page_size % config["block_n"] == 0)
+    tiles = num_kv_heads * -(-rows // config["block_m"])
+    per_sm = max(1, MAX_SHARED_BYTES // (config["num_stages"] * config["block_n"] * tile_row_bytes))
+    slots = sms * min(per_sm, 16 // config["num_warps"])
+    config["num_splits"] = 1 if tiles * batch >= 4 * slots else max(1, slots // tiles)
+    return config
+
+
+def bind(
+    *,
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    block_table: torch.Tensor,
+    kv_lens: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    softmax_scale: float,
+    block_m: int | None = None,
+    block_n: int | None = None,
+    num_warps: int | None = None,
+    num_stages: int | None = None,
+    num_splits: int | None = None,
+    swap: int | None = None,
+    use_tma: int | None = None,
+) -> Launch:
+    """Bind grouped decode to its tensors.
+
+    q `[batch, q_len, num_q_heads, qk_dim]`; float16, bfloat16 or float32
+    k_cache `[num_pages, page_size, num_kv_heads, qk_dim]`, v_cache `[num_pages, page_size, num_kv_heads, v_dim]`,
+    q's dtype; num_q_heads is a multiple of num_kv_heads, query heads h*group to (h+1)*group - 1 share KV head h
+    block_table int32 `[batch, max_pages_per_request]`; entries past a request's length are never read
+    kv_lens int32 `[batch]`, cached tokens with the q_len new ones included
+    out `[batch, q_len, num_q_heads, v_dim]`, q's dtype; lse float32 `[batch, q_len, num_q_heads]`, natural log
+    softmax_scale multiplies q k^T
+
+    All are contiguous. The values of block_table, kv_lens and the caches may change between calls. Query i sits at
+    position kv_len - q_len + i and sees up to itself; one that sees nothing gets out 0 and lse -inf.
+
+    The tunables default to `default_config`: block_m rows and block_n tokens a tile (powers of two, 16 or more),
+    swap 1 makes tokens the M of the matrix product, use_tma 1 needs page_size to be a multiple of block_n and head
+    dims that two tiles cover exactly, num_splits is the number of equal runs that the batch's KV blocks are cut into
+    (1: a program per request and KV head, no combine).
+
+    Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: head dims
+    under 16 or over 512, or other dtypes.
+    """
+    check_shape("q", q, None, None, None, None)
+    batch, q_len, num_q_heads, qk_dim = q.shape
+    check_shape("k_cache", k_cache, None, None, None, qk_dim)
+    num_pages, page_size, num_kv_heads, _ = k_cache.shape
+    v_dim = out.shape[-1]
+    check_shape("v_cache", v_cache, num_pages, page_size, num_kv_heads, v_dim)
+    check_shape("block_table", block_table, batch, None)
+    check_shape("kv_lens", kv_lens, batch)
+    check_shape("out", out, batch, q_len, num_q_heads, v_dim)
+    check_shape("lse", lse, batch, q_len, num_q_heads)
+    for name, tensor, dtype in (
+        ("k_cache", k_cache, q.dtype),
+        ("v_cache", v_cache, q.dtype),
+        ("out", out, q.dtype),
+        ("lse", lse, torch.float32),
+        ("block_table", block_table, torch.int32),
+        ("kv_lens", kv_lens, torch.int32),
+    ):
+        check_dtype(name, tensor, dtype)
+    if num_q_heads % num_kv_heads:
+        raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
+    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
+    for name, size in (("qk_dim", qk_dim), ("v_dim", v_dim)):
+        if not 16 <= size <= 512:
+            raise NotImplementedError(f"{name} is {size}; 16 to 512 are supported")
+
+    rows = q_len * (num_q_heads // num_kv_heads)
+    given = {
+        "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
+        "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
+    }  # fmt: skip
+    sms = num_sms(q.device)
+    config = default_config(batch, rows, num_kv_heads, qk_dim, v_dim, page_size, q.element_size(), sms)
+    config |= {key: value for key, value in given.items() if value is not None}
+    if config["use_tma"] and page_size % config["block_n"]:
+        raise NotImplementedError(f"use_tma needs page_size {page_size} to be a multiple of block_n")
+
+    (k1, k2), (v1, v2) = head_tiles(qk_dim), head_tiles(v_dim)
+    k_tiles = k_tiles2 = k_cache
+    v_tiles = v_tiles2 = v_cache
+    if config["use_tma"]:
+        k_rows, v_rows = k_cache.view(num_pages * page_size, -1), v_cache.view(num_pages * page_size, -1)
+        k_tiles, k_tiles2 = (TensorDescriptor.from_tensor(k_rows, [config["block_n"], d]) for d in (k1, k2))
+        v_tiles, v_tiles2 = (TensorDescriptor.from_tensor(v_rows, [config["block_n"], d]) for d in (v1, v2))
+    splits, all_rows = config["num_splits"], q_len * num_q_heads
+    part_out, part_lse = allocate_partials(splits, batch, all_rows, v_dim, q.device)
+    batch_p2 = triton.next_power_of_2(batch)
+    grid = (triton.cdiv(rows, config["block_m"]) * num_kv_heads * (batch if splits == 1 else splits),)
+    merge = combine_config(splits, batch, all_rows, v_dim)
+    merge_grid = combine_grid(merge, batch, all_rows, v_dim)
+
+    def run() -> None:
+        grouped_decode_kernel[grid](
+            q, k_cache, v_cache, k_tiles, k_tiles2, v_tiles, v_tiles2, block_table, kv_lens, out, lse,
+            part_out, part_lse, softmax_scale * LOG2_E, batch, q_len, num_q_heads, num_kv_heads,
+            block_table.shape[1], splits, QK_DIM=qk_dim, V_DIM=v_dim, PAGE_SIZE=page_size, K1=k1, K2=k2, V1=v1, V2=v2,
+            BLOCK_M=config["block_m"], BLOCK_N=config["block_n"], BATCH_P2=batch_p2,
+            SPLIT=splits > 1, CAUSAL=q_len > 1, TMA=bool(config["use_tma"]), SWAP=bool(config["swap"]),
+            STAGES=config["num_stages"], PRECISION="ieee" if q.dtype == torch.float32 else "tf32",
+            WARPS=config["num_warps"], num_warps=config["num_warps"],
+        )  # fmt: skip
+        if splits > 1:
+            combine_kernel[merge_grid](
+                part_out, part_lse, out, lse, kv_lens, batch, all_rows, splits,
+                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=batch_p2, **merge,
+            )  # fmt: skip
+
+    workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0
+    return Launch(config=config, workspace_bytes=workspace, run=run)
+
+
+def grouped_decode(q, k_cache, v_cache, block_table, kv_lens, softmax_scale, out=None, lse=None):
+    """Grouped decode, returning `(out, lse)`; shapes as in `bind`."""
+    out = q.new_empty(*q.shape[:-1], v_cache.shape[-1]) if out is None else out
+    lse = torch.empty(q.shape[:-1], device=q.device, dtype=torch.float32) if lse is None else lse
+    bind(
+        q=q, k_cache=k_cache, v_cache=v_cache, block_table=block_table, kv_lens=kv_lens, out=out, lse=lse,
+        softmax_scale=softmax_scale,
+    )()  # fmt: skip
+    return out, lse

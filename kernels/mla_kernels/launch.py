@@ -1,0 +1,36 @@
+"""What every `bind` of this package returns, and the shape checks they share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel bound to its tensors: call it to enqueue the work on the current stream.
+
+    `config` says what was chosen (tile sizes, warps, stages, splits), `workspace_bytes` what `bind` allocated
+    beside the caller's tensors. A call writes `out` and `lse` fully and does not wait for the device.
+    """
+
+    config: dict[str, int | str | float]
+    workspace_bytes: int
+    run: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.run()
+
+
+def check_shape(name: str, tensor, *shape: int | None) -> None:
+    """ValueError unless `tensor` is contiguous and has this shape (None accepts any size)."""
+    actual = tuple(tensor.shape)
+    if len(actual) != len(shape) or any(want is not None and want != have for want, have in zip(shape, actual)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} has shape {list(actual)}, expected [{wanted}]")
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name} must be contiguous")
+
+
+def check_dtype(name: str, tensor, dtype) -> None:
+    """ValueError unless `tensor` has this dtype."""
+    if tensor.dtype != dtype:
+        raise ValueError(f"{name} is {tensor.dtype}, expected {dtype}")

@@ -1,0 +1,112 @@
+"""Float64 references of the three decode forms, for checking kernels; never timed.
+
+They share one definition of the contract (kernels/README.md): query i of a request sits at position
+kv_len - q_len + i and sees positions up to its own; one that sees nothing gets out 0 and lse -inf. Every function
+returns `(out, lse)` in float64 and works on any device, one request and one slice of heads at a time, so that
+temporaries stay within TEMPORARY_BYTES whatever the length.
+
+Sources: grouped-query attention, Ainslie et al. 2023 (arXiv 2305.13245); MLA and its absorption, DeepSeek-V2
+(arXiv 2405.04434), section 2.1.
+"""
+
+import torch
+
+TEMPORARY_BYTES = 2 * 2**30
+
+
+def grouped_decode(q, k_cache, v_cache, block_table, kv_lens, softmax_scale):
+    """MHA, GQA, MQA or expanded MLA.
+
+    q `[batch, q_len, num_q_heads, qk_dim]`, k_cache `[num_pages, page_size, num_kv_heads, qk_dim]`,
+    v_cache `[num_pages, page_size, num_kv_heads, v_dim]`, block_table int32 `[batch, max_pages_per_request]`,
+    kv_lens int32 `[batch]`; any float dtypes. Returns out `[batch, q_len, num_q_heads, v_dim]` and
+    lse `[batch, q_len, num_q_heads]`, float64, lse in natural log.
+    """
+    batch, q_len, num_q_heads, qk_dim = q.shape
+    num_kv_heads, v_dim = k_cache.shape[2], v_cache.shape[3]
+    group = num_q_heads // num_kv_heads
+    out, lse = _empty_results(q, v_dim)
+    for b, kv_len in enumerate(kv_lens.tolist()):
+        slots = _slots(block_table[b], kv_len, k_cache.shape[1])
+        step = _heads_at_once(kv_len, qk_dim + v_dim + q_len * group)
+        for h in range(0, num_kv_heads, step):
+            heads = slice(h, min(h + step, num_kv_heads))
+            k = _gather(k_cache[:, :, heads], slots).transpose(0, 1)  # [kv heads, kv_len, qk_dim]
+            v = _gather(v_cache[:, :, heads], slots).transpose(0, 1)
+            q_heads = slice(heads.start * group, heads.stop * group)
+            rows = q[b, :, q_heads].double().unflatten(1, (-1, group)).permute(1, 2, 0, 3).flatten(1, 2)
+            o, e = _attend(rows, k, v, softmax_scale, q_len)  # rows: group x q_len, query index innermost
+            out[b, :, q_heads] = o.unflatten(1, (group, q_len)).permute(2, 0, 1, 3).flatten(1, 2)
+            lse[b, :, q_heads] = e.unflatten(1, (group, q_len)).permute(2, 0, 1).flatten(1, 2)
+    return out, lse
+
+
+def mla_absorbed_decode(q, kv_cache, block_table, kv_lens, kv_lora_rank, softmax_scale):
+    """MLA with W_UK absorbed into the query: one latent head serves all query heads.
+
+    q `[batch, q_len, num_q_heads, kv_lora_rank + qk_rope_head_dim]`, kv_cache `[num_pages, page_size, the same]`;
+    the values are the first kv_lora_rank columns. Returns out `[batch, q_len, num_q_heads, kv_lora_rank]` and lse.
+    """
+    k_cache = kv_cache.unsqueeze(2)
+    return grouped_decode(q, k_cache, k_cache[..., :kv_lora_rank], block_table, kv_lens, softmax_scale)
+
+
+def mla_recompute_decode(q, kv_cache, kv_b_proj, block_table, kv_lens, v_head_dim, softmax_scale):
+    """MLA that expands K and V from the cached latents.
+
+    q `[batch, q_len, num_q_heads, qk_nope_head_dim + qk_rope_head_dim]`, kv_cache
+    `[num_pages, page_size, kv_lora_rank + qk_rope_head_dim]`, kv_b_proj
+    `[num_q_heads, qk_nope_head_dim + v_head_dim, kv_lora_rank]`: a head's keys are its first qk_nope_head_dim rows
+    times the latent, followed by the rope columns that all heads share; its values are the other rows times the
+    latent. Returns out `[batch, q_len, num_q_heads, v_head_dim]` and lse.
+    """
+    batch, q_len, num_q_heads, _ = q.shape
+    kv_lora_rank, nope_dim = kv_b_proj.shape[2], kv_b_proj.shape[1] - v_head_dim
+    out, lse = _empty_results(q, v_head_dim)
+    for b, kv_len in enumerate(kv_lens.tolist()):
+        cached = _gather(kv_cache, _slots(block_table[b], kv_len, kv_cache.shape[1]))
+        latent, rope = cached[:, :kv_lora_rank], cached[:, kv_lora_rank:]  # [kv_len, ...]
+        step = _heads_at_once(kv_len, q.shape[3] + kv_b_proj.shape[1] + q_len)
+        for h in range(0, num_q_heads, step):
+            heads = slice(h, min(h + step, num_q_heads))
+            expanded = latent @ kv_b_proj[heads].double().transpose(1, 2)  # [heads, kv_len, nope + v]
+            k = torch.cat((expanded[..., :nope_dim], rope.expand(expanded.shape[0], -1, -1)), dim=2)
+            o, e = _attend(q[b, :, heads].double().transpose(0, 1), k, expanded[..., nope_dim:], softmax_scale, q_len)
+            out[b, :, heads] = o.transpose(0, 1)
+            lse[b, :, heads] = e.transpose(0, 1)
+    return out, lse
+
+
+def _empty_results(q, v_dim):
+    out = torch.empty(*q.shape[:-1], v_dim, dtype=torch.float64, device=q.device)
+    return out, torch.empty(q.shape[:-1], dtype=torch.float64, device=q.device)
+
+
+def _heads_at_once(kv_len: int, numbers_per_token: int) -> int:
+    """Heads whose float64 copies and scores fit TEMPORARY_BYTES, counted twice for intermediate results."""
+    return max(1, TEMPORARY_BYTES // (16 * max(kv_len, 1) * numbers_per_token))
+
+
+def _slots(pages, kv_len: int, page_size: int):
+    """Flat cache slots of a request's tokens, from its row of the block table."""
+    pos = torch.arange(kv_len, device=pages.device)
+    return pages[pos // page_size].long() * page_size + pos % page_size
+
+
+def _gather(cache, slots):
+    """Float64 rows of a paged cache `[num_pages, page_size, ...]` at flat `slots`."""
+    page_size = cache.shape[1]
+    return cache[slots // page_size, slots % page_size].double()
+
+
+def _attend(rows, k, v, softmax_scale: float, q_len: int):
+    """rows `[heads, n x q_len, qk_dim]`, query index innermost, against k and v `[heads, kv_len, ...]`."""
+    kv_len = k.shape[1]
+    scores = rows @ k.transpose(1, 2) * softmax_scale  # [heads, rows, kv_len]
+    query = torch.arange(rows.shape[1], device=rows.device) % q_len
+    hidden = torch.arange(kv_len, device=rows.device) > (kv_len - q_len + query)[:, None]
+    scores.masked_fill_(hidden, -torch.inf)
+    lse = torch.logsumexp(scores, dim=2) if kv_len else scores.new_full(scores.shape[:2], -torch.inf)
+    # a row without a visible token has lse -inf; shifting by 0 there keeps exp(-inf) = 0 instead of NaN
+    shift = torch.where(lse.isinf(), torch.zeros_like(lse), lse)
+    return torch.exp(scores - shift.unsqueeze(2)) @ v, lse

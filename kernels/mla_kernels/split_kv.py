@@ -1,0 +1,128 @@
+"""Splitting the cached tokens of a batch into equal parts, and merging what the parts computed.
+
+The KV blocks of all requests are laid end to end and cut into `num_splits` runs of `ceil(total / num_splits)` blocks.
+A run may end one request, cover others whole and begin a third. A request that lies within one run is finished there;
+every other run that touches it leaves a partial in slot `part + request`, which is unique because the next run either
+continues the request or moves on to a later one. Lengths are read on the device, so a captured graph stays right
+when they change.
+
+Partials (float32): `part_out [num_splits + batch, rows, v_dim]`, already divided by the part's own sum, and
+`part_lse [num_splits + batch, rows]`, in base 2. Flash-Decoding (Dao et al., 2023) describes the merge;
+kernels/README.md has the formula.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+
+
+@triton.jit
+def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
+    """Requests [first, last) of this part, its block range [start, stop), and where request `first` starts."""
+    if BATCH_P2 == 1:
+        total = tl.cdiv(tl.load(kv_lens), BLOCK_N)
+        payload = tl.maximum(tl.cdiv(total, num_splits), 1)
+        start = part * payload
+        stop = tl.minimum(start + payload, total)
+        first = 0
+        last = tl.where(start < stop, 1, 0)
+        base = 0
+    else:
+        request = tl.arange(0, BATCH_P2)
+        lens = tl.load(kv_lens + request, mask=request < batch, other=0)
+        blocks = tl.cdiv(lens, BLOCK_N)  # [BATCH_P2]
+        ends = tl.cumsum(blocks, 0)
+        payload = tl.maximum(tl.cdiv(tl.sum(blocks, 0), num_splits), 1)
+        start = part * payload
+        stop = tl.minimum(start + payload, tl.sum(blocks, 0))
+        first = tl.sum((ends <= start).to(tl.int32), 0)
+        last = tl.where(start < stop, tl.sum((ends < stop).to(tl.int32), 0) + 1, first)
+        base = tl.sum(tl.where(request < first, blocks, 0), 0)
+    return first, last, start, stop, base
+
+
+@triton.jit
+def combine_kernel(
+    part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
+    V_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
+    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """Merge the partials of one request: BLOCK_R rows by BLOCK_V columns, BLOCK_S partials at a time."""
+    b = tl.program_id(1)
+    col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
+    r0 = tl.program_id(0) // col_blocks * BLOCK_R
+    c0 = tl.program_id(0) % col_blocks * BLOCK_V
+
+    request = tl.arange(0, BATCH_P2)
+    blocks = tl.cdiv(tl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)
+    payload = tl.maximum(tl.cdiv(tl.sum(blocks, 0), num_splits), 1)
+    base = tl.sum(tl.where(request < b, blocks, 0), 0)
+    mine = tl.sum(tl.where(request == b, blocks, 0), 0)
+    first = base // payload
+    count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)
+    if count != 1:
+        r = r0 + tl.arange(0, BLOCK_R)
+        c = c0 + tl.arange(0, BLOCK_V)
+        s = tl.arange(0, BLOCK_S)
+        ok_out = (r < rows)[:, None] & (c < V_DIM)[None, :]
+        slot = (first + b).to(tl.int64)
+        top = tl.full((BLOCK_R,), -1e30, tl.float32)
+        total = tl.zeros((BLOCK_R,), tl.float32)
+        acc = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
+        for s0 in range(0, count, BLOCK_S):
+            row = (slot + s0 + s)[:, None] * rows + r[None, :]  # [S, R]
+            ok = (s0 + s < count)[:, None] & (r < rows)[None, :]
+            part = tl.load(
+                part_out + row[:, :, None] * V_DIM + c[None, None, :],
+                mask=ok[:, :, None] & (c < V_DIM)[None, None, :], other=0.0,
+            )  # [S, R, V]  # fmt: skip
+            e = tl.load(part_lse + row, mask=ok, other=-float("inf"))
+            new_top = tl.maximum(top, tl.max(e, 0))
+            weight = tl.exp2(e - new_top[None, :])
+            fade = tl.exp2(top - new_top)
+            total = total * fade + tl.sum(weight, 0)
+            acc = acc * fade[:, None] + tl.sum(part * weight[:, :, None], 0)
+            top = new_top
+        seen = total > 0.0
+        divisor = tl.where(seen, total, 1.0)
+        row_out = b.to(tl.int64) * rows + r
+        tl.store(
+            out + row_out[:, None] * V_DIM + c[None, :], (acc / divisor[:, None]).to(out.dtype.element_ty), mask=ok_out
+        )
+        if c0 == 0:
+            value = tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf"))
+            tl.store(lse + row_out, value, mask=r < rows)
+
+
+def allocate_partials(
+    num_splits: int, batch: int, rows: int, v_dim: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`part_out` and `part_lse` for `combine_kernel`; a single unused element each when nothing is split."""
+    if num_splits == 1:
+        return torch.empty(1, device=device), torch.empty(1, device=device)
+    slots = num_splits + batch
+    return torch.empty(slots, rows, v_dim, device=device), torch.empty(slots, rows, device=device)
+
+
+def combine_config(num_splits: int, batch: int, rows: int, v_dim: int) -> dict[str, int]:
+    """Tile of the combine: many partials at a time when few rows must be merged, else whole rows."""
+    v_p2 = triton.next_power_of_2(v_dim)
+    splits_p2 = triton.next_power_of_2(max(2, -(-num_splits // batch) + 1))
+    if batch * rows <= 512:
+        block_v = min(v_p2, 32 if splits_p2 > 16 else 128)
+        return {"BLOCK_S": min(splits_p2, 4096 // block_v), "BLOCK_R": 1, "BLOCK_V": block_v}
+    block_s = min(splits_p2, 4)
+    return {"BLOCK_S": block_s, "BLOCK_R": max(1, min(8, 4096 // (v_p2 * block_s))), "BLOCK_V": v_p2}
+
+
+def combine_grid(config: dict[str, int], batch: int, rows: int, v_dim: int) -> tuple[int, int]:
+    """Grid of `combine_kernel` for a tile from `combine_config`."""
+    return triton.cdiv(rows, config["BLOCK_R"]) * triton.cdiv(v_dim, config["BLOCK_V"]), batch
+
+
+def num_sms(device: torch.device) -> int:
+    """Streaming multiprocessors of the device; 4 where there is no GPU (the interpreter)."""
+    if device.type != "cuda":
+        return 4
+    return torch.cuda.get_device_properties(device).multi_processor_count

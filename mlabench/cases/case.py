@@ -1,0 +1,196 @@
+"""A case: one point of a sweep, with the bytes and FLOP that follow from its tensors."""
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any, Literal, Protocol, get_args
+
+from mlabench.cases.grouped import Grouped
+from mlabench.cases.mla import FORMS, Mla
+from mlabench.cases.tensors import CASE_DTYPES, TensorSpec
+from mlabench.errors import UsageError, near_names
+
+KvLenDist = Literal["uniform", "ragged"]
+
+VARIANTS: dict[str, type[Grouped] | type[Mla]] = {"mha": Grouped, "gqa": Grouped, "mqa": Grouped, "mla": Mla}
+"""What a variant's name builds."""
+
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "variant": tuple(VARIANTS),
+    "form": FORMS,
+    "kv_len_dist": get_args(KvLenDist),
+    "dtype": CASE_DTYPES,
+    "phase": ("decode",),
+    "scope": ("core",),
+}
+"""The values of each field that is a word."""
+
+RAGGED_SIGMA = 1.0
+"""Standard deviation of the logarithm of a ragged batch's lengths."""
+
+
+class Variant(Protocol):
+    """An attention mechanism with its shape."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def form(self) -> str | None: ...
+    @property
+    def contract(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def num_q_heads(self) -> int: ...
+    @property
+    def softmax_scale(self) -> float: ...
+    def tensors(self, batch: int, q_len: int, num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]: ...
+    def flops(self, attended_pairs: int, cached_tokens: int) -> int: ...
+    def sizes(self) -> dict[str, int | str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One point: a variant, its phase and scope, and the shape of the batch.
+
+    `kv_len` counts the cached tokens of a request, its `q_len` new ones included; in a `ragged` batch it is the mean.
+    `models` names the presets with this very shape and is no part of the identity.
+    """
+
+    variant: Variant
+    batch: int
+    q_len: int
+    kv_len: int
+    kv_len_dist: str = "uniform"
+    page_size: int = 64
+    dtype: str = "bfloat16"
+    phase: str = "decode"
+    scope: str = "core"
+    models: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kv_len < self.q_len:
+            raise UsageError(f"kv_len {self.kv_len} is under q_len {self.q_len}: kv_len counts the new tokens too")
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any], models: tuple[str, ...] = ()) -> "Case":
+        """Build a case from flat values by name; sizes that the variant does not have are ignored.
+
+        Raises `UsageError` for a value that cannot be, naming it.
+        """
+        for name, allowed in ALLOWED.items():
+            if values.get(name) is not None and values[name] not in allowed:
+                raise UsageError(f"{name}={values[name]} is unknown: {near_names(str(values[name]), allowed)}")
+        for name, value in values.items():
+            if isinstance(value, int) and value < 1:
+                raise UsageError(f"{name}={value} must be a positive whole number")
+        name = values["variant"]
+        shape = dict(values)
+        if name in ("mha", "mqa"):
+            shape["num_kv_heads"] = values["num_q_heads"] if name == "mha" else 1
+        kind = VARIANTS[name]
+        variant = kind(**{f.name: shape[f.name] for f in fields(kind) if f.name in shape})
+        own = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.name not in ("variant", "models")}
+        return cls(variant, models=models, **own)
+
+    def to_fields(self) -> dict[str, Any]:
+        """The flat values that build this case again."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("variant", "models")}
+        return {"variant": self.variant.name, "form": self.variant.form, **self.variant.sizes(), **own}
+
+    @property
+    def case_id(self) -> str:
+        """Content address: twelve hexadecimal digits of the case's own values."""
+        text = json.dumps(self.to_fields(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """One line for people."""
+        ragged = " ragged" if self.kv_len_dist == "ragged" else ""
+        tokens = f" q_len {self.q_len}" if self.q_len > 1 else ""
+        return f"{self.variant.label} batch {self.batch}{tokens} kv_len {self.kv_len}{ragged} {self.dtype}"
+
+    @property
+    def kv_lens(self) -> tuple[int, ...]:
+        """Cached tokens of each request; they sum to `batch * kv_len` unless the floor of `q_len` binds."""
+        return _kv_lens(self.batch, self.kv_len, self.q_len, self.kv_len_dist)
+
+    @property
+    def max_pages_per_request(self) -> int:
+        """Width of the block table."""
+        return math.ceil(max(self.kv_lens) / self.page_size)
+
+    @property
+    def num_pages(self) -> int:
+        """Pages that the batch occupies."""
+        return sum(math.ceil(length / self.page_size) for length in self.kv_lens)
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Every tensor of one call."""
+        shape = (self.batch, self.q_len, self.num_pages, self.page_size, self.dtype)
+        return (
+            *self.variant.tensors(*shape),
+            TensorSpec("lse", (self.batch, self.q_len, self.variant.num_q_heads), "float32", "output"),
+            TensorSpec("block_table", (self.batch, self.max_pages_per_request), "int32", "table"),
+            TensorSpec("kv_lens", (self.batch,), "int32", "table"),
+        )
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens in the cache, over the batch."""
+        return sum(self.kv_lens)
+
+    @property
+    def attended_pairs(self) -> int:
+        """Query-key pairs under the causal mask among the new tokens."""
+        hidden = self.q_len * (self.q_len - 1) // 2
+        return sum(self.q_len * length - hidden for length in self.kv_lens)
+
+    @property
+    def kv_cache_bytes_per_token(self) -> int:
+        """Cache bytes of one token in one layer."""
+        return sum(spec.slot_bytes for spec in self.specs if spec.role == "kv_cache")
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """Cache bytes of the batch's tokens in one layer; what one decode step must read."""
+        return self.kv_cache_bytes_per_token * self.cached_tokens
+
+    @property
+    def kv_cache_allocated_bytes(self) -> int:
+        """Cache bytes that the batch's pages occupy, the unused slots of last pages included."""
+        return sum(spec.nbytes for spec in self.specs if spec.role == "kv_cache")
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of all tensors of the call; a kernel's workspace comes on top."""
+        return sum(spec.nbytes for spec in self.specs)
+
+    @property
+    def bytes_moved(self) -> int:
+        """The least traffic of one call: each cached token, query, weight and table read once, each output written once."""
+        return self.kv_cache_bytes + sum(spec.nbytes for spec in self.specs if spec.role != "kv_cache")
+
+    @property
+    def flops(self) -> int:
+        """FLOP of one call, two per multiply-add, softmax not counted."""
+        return self.variant.flops(self.attended_pairs, self.cached_tokens)
+
+
+@lru_cache(maxsize=256)
+def _kv_lens(batch: int, kv_len: int, q_len: int, dist: str) -> tuple[int, ...]:
+    if dist == "uniform":
+        return (kv_len,) * batch
+    quantiles = [NormalDist(0, RAGGED_SIGMA).inv_cdf((i + 0.5) / batch) for i in range(batch)]
+    weights = [math.exp(quantile) for quantile in quantiles]
+    lengths = [max(q_len, int(batch * kv_len * weight / sum(weights))) for weight in weights]
+    lengths[-1] = max(q_len, lengths[-1] + batch * kv_len - sum(lengths))
+    random.Random(0).shuffle(lengths)
+    return tuple(lengths)

@@ -1,0 +1,68 @@
+"""Grouped attention: MHA, GQA and MQA are one formula told apart by `num_kv_heads`.
+
+Source: Ainslie et al., "GQA" (arXiv 2305.13245), section 2.2; Shazeer (arXiv 1911.02150) for MQA.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from mlabench.cases.tensors import TensorSpec
+from mlabench.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """`num_q_heads` query heads share `num_kv_heads` cached heads of `head_dim`."""
+
+    num_q_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    form: ClassVar[None] = None
+    contract: ClassVar[str] = "grouped"
+
+    def __post_init__(self) -> None:
+        if self.num_q_heads % self.num_kv_heads:
+            raise UsageError(
+                f"num_q_heads {self.num_q_heads} is not a multiple of num_kv_heads {self.num_kv_heads}: "
+                "choose num_kv_heads that divides it, as in -a num_kv_heads=4"
+            )
+
+    @property
+    def name(self) -> str:
+        """`mha`, `mqa` or `gqa`."""
+        if self.num_kv_heads == self.num_q_heads:
+            return "mha"
+        return "mqa" if self.num_kv_heads == 1 else "gqa"
+
+    @property
+    def label(self) -> str:
+        """Short text for tables and legends: `GQA-8 (128 heads)`."""
+        name = f"GQA-{self.num_kv_heads}" if self.name == "gqa" else self.name.upper()
+        return f"{name} ({self.num_q_heads} heads)"
+
+    def sizes(self) -> dict[str, int | str]:
+        """The variant's own values by name."""
+        return asdict(self)
+
+    @property
+    def softmax_scale(self) -> float:
+        """1 / sqrt(head_dim)."""
+        return 1 / math.sqrt(self.head_dim)
+
+    def tensors(self, batch: int, q_len: int, num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
+        """Query, cache and output tensors of one decode call."""
+        query = (batch, q_len, self.num_q_heads, self.head_dim)
+        cache = (num_pages, page_size, self.num_kv_heads, self.head_dim)
+        return (
+            TensorSpec("q", query, dtype, "query"),
+            TensorSpec("k_cache", cache, dtype, "kv_cache"),
+            TensorSpec("v_cache", cache, dtype, "kv_cache"),
+            TensorSpec("out", query, dtype, "output"),
+        )
+
+    def flops(self, attended_pairs: int, cached_tokens: int) -> int:
+        """FLOP of scores and output over `attended_pairs` query-key pairs; two per multiply-add, softmax not counted."""
+        del cached_tokens
+        return 2 * attended_pairs * self.num_q_heads * 2 * self.head_dim

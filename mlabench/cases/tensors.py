@@ -1,0 +1,34 @@
+"""The tensors of a case, declared once: allocation, cache bytes and memory traffic all come from these specs."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["query", "kv_cache", "weight", "table", "output"]
+
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "int32": 4}
+
+CASE_DTYPES = ("bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a case. `name` is also the kernels' parameter name.
+
+    A `kv_cache` tensor has the shape `(num_pages, page_size, *slot)`, where a slot holds one token.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    role: Role
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the tensor occupies."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes that one cached token occupies in a `kv_cache` tensor."""
+        return math.prod(self.shape[2:]) * DTYPE_BYTES[self.dtype]

@@ -1,0 +1,55 @@
+"""The `mlabench` command."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mlabench import __version__
+from mlabench.cli.export import export
+from mlabench.cli.gate import gate
+from mlabench.cli.list import list_things
+from mlabench.cli.report import report
+from mlabench.cli.sweep import sweep
+from mlabench.errors import UsageError
+
+app = typer.Typer(
+    name="mlabench",
+    no_args_is_help=True,
+    # Plain help text: the marked-up one doubles the start-up time.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("sweep")(sweep)
+app.command("report")(report)
+app.command("gate")(gate)
+app.command("export")(export)
+app.command("list")(list_things)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mlabench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def mlabench(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Measure what an attention mechanism costs: MLA against MHA, GQA and MQA.
+
+    Example: mlabench sweep && mlabench report
+    """
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on standard error and an exit code."""
+    try:
+        app()
+    except UsageError as error:
+        print(f"mlabench: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,74 @@
+"""`mlabench list`: what a sweep can be asked for."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Literal
+
+import typer
+
+from mlabench.cases.axes import INTEGER_AXES
+from mlabench.cases.case import ALLOWED
+from mlabench.cases.grid import DEFAULT_SHAPE, make_cases
+from mlabench.cases.models import load_presets, num_attention_layers
+from mlabench.cli.show import print_table
+from mlabench.measure.kernels import all_kernels
+from mlabench.records.metrics import METRICS
+from mlabench.units import format_bytes
+
+Listing = tuple[tuple[str, ...], Iterable[tuple[str, ...]]]
+
+
+def list_things(
+    what: Annotated[
+        Literal["axes", "kernels", "models", "metrics"], typer.Argument(help="Which names to list.", show_default=False)
+    ],
+) -> None:
+    """List the axes, kernels, models or metrics by name.
+
+    Example: mlabench list models
+    """
+    headers, rows = LISTINGS[what]()
+    print_table(headers, rows)
+
+
+def _axes() -> Listing:
+    words = [(name, "|".join(values), str(DEFAULT_SHAPE[name])) for name, values in ALLOWED.items()]
+    numbers = [(name, "whole number", str(DEFAULT_SHAPE[name])) for name in INTEGER_AXES]
+    return ("axis", "values", "default"), words + numbers
+
+
+def _kernels() -> Listing:
+    rows = [
+        (kernel.name, kernel.backend, kernel.contract, ", ".join(kernel.devices), kernel.missing() or "yes")
+        for kernel in all_kernels()
+    ]
+    return ("kernel", "backend", "takes", "devices", "available"), rows
+
+
+def _models() -> Listing:
+    rows = []
+    for name, preset in load_presets().items():
+        bytes_per_token = make_cases({}, [name])[0].kv_cache_bytes_per_token
+        layers = num_attention_layers(name)
+        rows.append(
+            (
+                name,
+                preset["variant"],
+                str(preset["num_q_heads"]),
+                str(layers),
+                f"{bytes_per_token} B",
+                format_bytes(bytes_per_token * layers, digits=4),
+            )
+        )
+    return ("model", "variant", "query heads", "layers", "cache/token/layer", "cache/token"), rows
+
+
+def _metrics() -> Listing:
+    return ("metric", "meaning"), [(metric.name, metric.meaning) for metric in METRICS]
+
+
+LISTINGS: Mapping[str, Callable[[], Listing]] = {
+    "axes": _axes,
+    "kernels": _kernels,
+    "models": _models,
+    "metrics": _metrics,
+}

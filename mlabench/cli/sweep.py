@@ -1,0 +1,195 @@
+"""`mlabench sweep`: measure a grid of cases into a run directory."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlabench.cases.axes import parse_axis
+from mlabench.cli.show import print_table, progress
+from mlabench.errors import UsageError
+from mlabench.machine.detect import choose_device, device_name
+from mlabench.measure.config import SweepConfig, load_config
+from mlabench.measure.plan import Point, estimate_point_s, make_points
+from mlabench.measure.sweep import open_sweep, run_sweep
+from mlabench.measure.timing.methods import choose_method
+from mlabench.records.metrics import latency_us
+from mlabench.records.record import Record
+from mlabench.records.store import is_run, load_run
+from mlabench.units import format_bytes, format_latency, format_seconds
+from mlabench.verdict.gate import ExitCode
+
+RUNS_FOLDER = Path("results/runs")
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def sweep(
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--axis", "-a", help="NAME=VALUES: a list 1,8,32, a range 1:128:8, or exponents NAME[pow2]=10:17."
+        ),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model preset; see `mlabench list models`.")] = None,
+    kernel: Annotated[list[str] | None, typer.Option(help="A kernel or backend; see `mlabench list kernels`.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with the same settings; options override it.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Short for -a dtype=...: bfloat16, float16 or float32.", show_default="bfloat16")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Timing method: graph or events on a GPU, cpu on a CPU.", show_default="auto")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Keep cases for which this holds, as in 'batch * kv_len <= 2**20'.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random inputs.", show_default="0")] = None,
+    sampling_s: Annotated[
+        float | None, typer.Option(help="Longest sampling of one point, in seconds.", show_default="1.0")
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Stop sampling at this relative half-width of the median's interval.", show_default="0.005"),
+    ] = None,
+    timeout_s: Annotated[
+        float | None, typer.Option(help="Give one point up after this many seconds.", show_default="600")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to make.", show_default="results/runs/DATE-TIME-DEVICE")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the cases, their memory and a rough time only.")
+    ] = False,
+) -> None:
+    """Measure every combination of the axes on every kernel that takes it, and store each as it comes.
+
+    Without axes or models it runs a small sweep that suits the device. Exit codes: 0 done, 2 bad input, 5 a kernel was
+    incorrect, 6 nothing could be measured, 130 interrupted.
+
+    Example: mlabench sweep --model deepseek-v3 --model llama-3.1-70b -a batch=1,8,32 -a "kv_len[pow2]=10:14"
+    """
+    axes = dict(parse_axis(text) for text in axis or ())
+    if dtype is not None:
+        axes["dtype"] = parse_axis(f"dtype={dtype}")[1]
+    options = {
+        "model": tuple(model) if model else None,
+        "kernel": tuple(kernel) if kernel else None,
+        "device": device,
+        "method": method,
+        "where": where,
+        "seed": seed,
+        "sampling_s": sampling_s,
+        "precision": precision,
+        "timeout_s": timeout_s,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if axes or config or given or not resume:
+        asked: SweepConfig | None = _resolve(load_config(config) if config else SweepConfig(), axes, given)
+    else:
+        asked = None
+    path = _resumed_path(out) if resume else out
+    if resume and path is not None:
+        asked = _same_as_stored(asked, path)
+    assert asked is not None
+    points = make_points(asked, asked.device)
+    if dry_run:
+        _print_plan(points, asked)
+        return
+    path = path or RUNS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{asked.device}"
+    _measure(path, asked, points, resume=resume)
+    _summarise(path)
+
+
+def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any]) -> SweepConfig:
+    asked = replace(base, axes={**base.axes, **axes}, **given)
+    for name in ("sampling_s", "precision", "timeout_s"):
+        if not getattr(asked, name) > 0:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(asked, name):g} must be above zero")
+    device = choose_device(asked.device)
+    return asked.resolved(device, choose_method(asked.method, device))
+
+
+def _resumed_path(out: Path | None) -> Path:
+    if out is not None:
+        return out
+    runs = sorted(path for path in RUNS_FOLDER.glob("*") if is_run(path))
+    if not runs:
+        raise UsageError(f"--resume: there is no run under {RUNS_FOLDER}; name one with --out")
+    return runs[-1]
+
+
+def _same_as_stored(asked: SweepConfig | None, path: Path) -> SweepConfig:
+    stored = SweepConfig.from_json(load_run(path).manifest.config)
+    if asked is not None and (differences := stored.differences(asked)):
+        raise UsageError(
+            f"{path} was begun with another {' and '.join(differences)}: "
+            f"`mlabench sweep --resume --out {path}` goes on with its own settings"
+        )
+    choose_device(stored.device)
+    return stored
+
+
+def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool) -> None:
+    with open_sweep(path, config, points, resume=resume) as opened, progress(opened.total, opened.done) as shown:
+        try:
+            run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(_line(record)))
+        except KeyboardInterrupt:
+            typer.echo(f"mlabench: interrupted; go on with: mlabench sweep --resume --out {path}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _title(point: Point) -> str:
+    return f"{point.case.label} · {point.kernel.name if point.kernel else 'no kernel'}"
+
+
+def _line(record: Record) -> str:
+    outcome = format_latency(latency_us(record)) if record.status == "ok" else f"{record.status}: {record.reason}"
+    return f"{record.case.label} · {record.kernel or 'no kernel'}: {outcome}"
+
+
+def _print_plan(points: Sequence[Point], config: SweepConfig) -> None:
+    name = device_name(config.device)
+    seconds = [estimate_point_s(point, config, config.device, name) for point in points]
+    rows = [
+        (
+            point.case.case_id,
+            point.case.label,
+            point.kernel.name if point.kernel else "no kernel",
+            format_bytes(point.case.memory_bytes),
+            f"about {format_seconds(s)}",
+        )
+        for point, s in zip(points, seconds, strict=True)
+    ]
+    print_table(("case", "what", "kernel", "memory", "time"), rows)
+    most = max(point.case.memory_bytes for point in points)
+    print(
+        f"{len(points)} points on {name}: at most {format_bytes(most)} at a time, about {format_seconds(sum(seconds))}"
+    )
+
+
+def _summarise(path: Path) -> None:
+    run = load_run(path)
+    counts = Counter(record.status for record in run.records)
+    problems = [record for record in run.records if record.status != "ok"]
+    if problems:
+        rows = [(record.status, record.case.label, record.kernel, record.reason) for record in problems]
+        print_table(("status", "case", "kernel", "reason"), rows)
+    for warning in run.warnings:
+        typer.echo(f"mlabench: warning: {warning}", err=True)
+    print(f"{path}: " + ", ".join(f"{count} {status}" for status, count in counts.most_common()))
+    print(f"next: mlabench report {path}")
+    if counts["incorrect"]:
+        raise typer.Exit(ExitCode.INCORRECT)
+    if not counts["ok"]:
+        raise typer.Exit(ExitCode.NOTHING_MEASURED)

@@ -1,0 +1,1 @@
+"""On what a run was measured: the live device, its published and measured ceilings, and its fingerprint."""

@@ -1,0 +1,1 @@
+"""How a case is measured: inputs, kernels, check, timing, isolation, and the sweep over all points."""

@@ -1,0 +1,80 @@
+"""The check that stands before every latency: outputs against a float64 reference."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mlabench.cases.case import Case
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REFERENCES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "grouped": ("grouped_decode", ()),
+    "mla_absorbed": ("mla_absorbed_decode", ("kv_lora_rank",)),
+    "mla_recompute": ("mla_recompute_decode", ("v_head_dim",)),
+}
+"""For each contract the function of `mla_kernels.reference`, and the sizes it takes beside the tensors."""
+
+RELATIVE_ERROR_LIMITS = {"bfloat16": 4e-3, "float16": 1e-3, "float32": 1e-5}
+"""Largest norm of the error over the norm of the reference, by dtype of inputs and output."""
+
+ROW_LIMIT_FACTOR = 8
+"""One output row (request, query, head) may be this much worse than the whole."""
+
+LSE_ERROR_LIMITS = {"bfloat16": 1e-2, "float16": 2e-3, "float32": 1e-4}
+"""Largest absolute error of the log-sum-exp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The float64 reference's output and log-sum-exp."""
+
+    out: "Tensor"
+    lse: "Tensor"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """Errors of a kernel's outputs, and in `failure` what is wrong with them; empty where nothing is."""
+
+    relative_error: float
+    lse_error: float | None
+    failure: str
+
+
+def reference(case: Case, inputs: Mapping[str, "Tensor"]) -> Expected:
+    """What the case's outputs must be, computed in float64 on the inputs' device."""
+    name, size_names = REFERENCES[case.variant.contract]
+    function = getattr(import_module("mla_kernels.reference"), name)
+    sizes = {size: case.variant.sizes()[size] for size in size_names}
+    out, lse = function(**inputs, softmax_scale=case.variant.softmax_scale, **sizes)
+    return Expected(out, lse)
+
+
+def check(case: Case, outputs: Mapping[str, "Tensor"], expected: Expected, *, with_lse: bool = True) -> CheckResult:
+    """Compare a kernel's outputs with the reference. NaN never passes."""
+    error = outputs["out"].double() - expected.out
+    relative_error = float(error.norm() / expected.out.norm().clamp_min(1e-30))
+    row_error = float((error.norm(dim=-1) / expected.out.norm(dim=-1).clamp_min(1e-30)).max())
+    lse_error = _lse_error(outputs["lse"].double(), expected.lse) if with_lse else None
+    return CheckResult(relative_error, lse_error, _failure(case.dtype, relative_error, row_error, lse_error))
+
+
+def _lse_error(lse: "Tensor", expected: "Tensor") -> float:
+    same_infinity = (lse == expected) & expected.isinf()
+    return float((lse - expected).abs().masked_fill(same_infinity, 0).max())
+
+
+def _failure(dtype: str, relative_error: float, row_error: float, lse_error: float | None) -> str:
+    limit = RELATIVE_ERROR_LIMITS[dtype]
+    for name, value, most in (
+        ("relative error", relative_error, limit),
+        ("relative error of the worst row", row_error, ROW_LIMIT_FACTOR * limit),
+        ("log-sum-exp error", 0.0 if lse_error is None else lse_error, LSE_ERROR_LIMITS[dtype]),
+    ):
+        # Written so that NaN fails.
+        if not value <= most:
+            return f"{name} {value:.2g} is over {most:.2g} for {dtype}"
+    return ""

@@ -1,0 +1,69 @@
+"""From specs to tensors: seeded random values in a paged cache, with traps where nothing may be read."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mlabench.cases.case import Case
+from mlabench.cases.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+UNUSED_PAGE_ID = -(1 << 30)
+"""Fills the block table beyond a request's pages; no kernel may follow it."""
+
+
+def make_inputs(case: Case, seed: int, device: str) -> dict[str, "Tensor"]:
+    """Every tensor that the case reads, by spec name; the same for the same case, seed and device kind.
+
+    Pages lie in random order. Cache slots beyond a request's length hold NaN.
+    """
+    import torch
+
+    generator = torch.Generator(device=device).manual_seed(int(case.case_id, 16) ^ seed)
+    inputs = {
+        spec.name: _random(spec, generator) for spec in case.specs if spec.role in ("query", "kv_cache", "weight")
+    }
+    page_ids = torch.randperm(case.num_pages, generator=torch.Generator().manual_seed(seed)).tolist()
+    table = torch.full((case.batch, case.max_pages_per_request), UNUSED_PAGE_ID, dtype=torch.int32)
+    caches = [inputs[spec.name] for spec in case.specs if spec.role == "kv_cache"]
+    start = 0
+    for request, length in enumerate(case.kv_lens):
+        count = math.ceil(length / case.page_size)
+        table[request, :count] = torch.tensor(page_ids[start : start + count], dtype=torch.int32)
+        used_in_last = length - (count - 1) * case.page_size
+        for cache in caches:
+            cache[page_ids[start + count - 1], used_in_last:] = math.nan
+        start += count
+    inputs["block_table"] = table.to(device)
+    inputs["kv_lens"] = torch.tensor(case.kv_lens, dtype=torch.int32).to(device)
+    return inputs
+
+
+def make_outputs(case: Case, device: str) -> dict[str, "Tensor"]:
+    """The tensors that a kernel writes, poisoned."""
+    import torch
+
+    outputs = {
+        spec.name: torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
+        for spec in case.specs
+        if spec.role == "output"
+    }
+    poison(outputs)
+    return outputs
+
+
+def poison(outputs: Mapping[str, "Tensor"]) -> None:
+    """Fill with NaN, so that what a kernel leaves out shows."""
+    for output in outputs.values():
+        output.fill_(math.nan)
+
+
+def _random(spec: TensorSpec, generator: "Generator") -> "Tensor":
+    import torch
+
+    tensor = torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=generator.device)
+    # A projection's columns are scaled so that what it expands has the latent's own variance.
+    deviation = 1 / math.sqrt(spec.shape[-1]) if spec.role == "weight" else 1.0
+    return tensor.normal_(0.0, deviation, generator=generator)

@@ -1,0 +1,1 @@
+"""Timing methods, one file each, behind one interface (`method.Timer`)."""

@@ -1,0 +1,23 @@
+"""Eager calls between CUDA events: what a framework without graphs sees, launch gaps included."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlabench.measure.timing.cuda import timed_batch
+from mlabench.measure.timing.method import Budget, Call, collect
+from mlabench.records.record import Timing
+
+WARMUP_CALLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CudaEventsTimer:
+    """The call launched eagerly, with a cold L2 before each."""
+
+    method: ClassVar[str] = "events"
+
+    def measure(self, launch: Call, before_sample: Call, budget: Budget) -> Timing:
+        """Warm up and time eager calls."""
+        timed_batch(WARMUP_CALLS, launch, before_sample)
+        samples, stop = collect(lambda count: timed_batch(count, launch, before_sample), budget)
+        return Timing(samples, "cold", WARMUP_CALLS, stop)

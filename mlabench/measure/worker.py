@@ -1,0 +1,71 @@
+"""The process that touches the device: it answers one JSON line per request, and may die without taking the sweep along.
+
+Requests come on standard input, answers go to the original standard output; whatever kernels print goes to standard
+error. The end of standard input ends the process at once, so that no worker outlives its sweep.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from mlabench.cases.case import Case
+from mlabench.machine.fingerprint import take_fingerprint
+from mlabench.machine.nvml import Nvml
+from mlabench.measure.kernels import find_kernel
+from mlabench.measure.probe import probe_ceilings
+from mlabench.measure.runner import Runner
+from mlabench.measure.timing.method import Budget
+from mlabench.measure.timing.methods import make_timer
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    requests: queue.Queue[Mapping[str, Any]] = queue.Queue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    setup = requests.get()
+    runner = _make_runner(setup)
+    _answer(answers, {"fingerprint": take_fingerprint(setup["device"]).to_json()})
+    while True:
+        _answer(answers, _serve(runner, requests.get()))
+        if runner.spoiled:
+            return
+
+
+def _make_runner(setup: Mapping[str, Any]) -> Runner:
+    device = setup["device"]
+    if device == "cuda":
+        import torch
+
+        nvml = Nvml.open(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+    else:
+        nvml = None
+    return Runner(device, make_timer(setup["method"], device), setup["seed"], Budget(**setup["budget"]), nvml)
+
+
+def _serve(runner: Runner, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    if request["do"] == "probe":
+        return {"ceilings": probe_ceilings(runner.device, runner.timer, request["dtypes"]).to_json()}
+    case = Case.from_fields(request["case"], models=tuple(request["models"]))
+    record = runner.run(case, find_kernel(request["kernel"]))
+    return {"record": record.to_json(), "spoiled": runner.spoiled}
+
+
+def _read_requests(requests: "queue.Queue[Mapping[str, Any]]") -> None:
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    os._exit(0)
+
+
+def _answer(answers: TextIO, plain: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(plain) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

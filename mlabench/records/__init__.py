@@ -1,0 +1,1 @@
+"""What came out: one record a line in a run directory, and the columns derived from them."""

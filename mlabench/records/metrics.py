@@ -1,0 +1,108 @@
+"""Derived columns: one function and one row each, computed from stored records, so that old runs gain new ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from mlabench.machine.nvml import THROTTLE_REASONS
+from mlabench.records.manifest import Manifest
+from mlabench.records.record import Record
+from mlabench.stats import median_interval
+
+Compute = Callable[[Record, Manifest], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column of the export: its name (with the unit), what it means, and how it comes from a record."""
+
+    name: str
+    meaning: str
+    compute: Compute
+
+
+def latency_us(record: Record, _manifest: Manifest | None = None) -> float | None:
+    """Median of the samples, in microseconds."""
+    return _interval(record, 0)
+
+
+def fraction_of_floor(record: Record, manifest: Manifest) -> float | None:
+    """The roofline's least time over the measured time: 1 is the floor."""
+    return _quotient(_floor_us(record, manifest), latency_us(record))
+
+
+def bound(record: Record, manifest: Manifest) -> str | None:
+    """`memory` or `compute`: which of the two times of the roofline is longer."""
+    ceilings, case = manifest.ceilings, record.case
+    compute_us = ceilings.compute_us(case.flops, case.dtype) if ceilings else None
+    if ceilings is None or compute_us is None:
+        return None
+    return "compute" if compute_us > ceilings.memory_us(case.bytes_moved) else "memory"
+
+
+def throttled(record: Record, _manifest: Manifest) -> bool | None:
+    """Whether the clocks were held down at the end of the point."""
+    reasons = ((record.telemetry or {}).get("after") or {}).get("clock_event_reasons")
+    return None if reasons is None else not THROTTLE_REASONS.isdisjoint(reasons)
+
+
+def _floor_us(record: Record, manifest: Manifest) -> float | None:
+    case = record.case
+    return manifest.ceilings.floor_us(case.bytes_moved, case.flops, case.dtype) if manifest.ceilings else None
+
+
+def _sensor(name: str) -> Compute:
+    return lambda record, _: ((record.telemetry or {}).get("after") or {}).get(name)
+
+
+def _interval(record: Record, place: int) -> float | None:
+    return _median_interval(record.timing.samples_us)[place] if record.timing else None
+
+
+@lru_cache(maxsize=1)
+def _median_interval(samples_us: tuple[float, ...]) -> tuple[float, float, float]:
+    return median_interval(samples_us)
+
+
+def _quotient(numerator: float | None, denominator: float | None) -> float | None:
+    return None if numerator is None or not denominator else numerator / denominator
+
+
+def _rate(count: int, record: Record) -> float | None:
+    return _quotient(count * 1e6, latency_us(record))
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("latency_us", "median time of one call, in microseconds", latency_us),
+    Metric("latency_us_low", "lower end of the median's 95% interval", lambda r, _: _interval(r, 1)),
+    Metric("latency_us_high", "upper end of the median's 95% interval", lambda r, _: _interval(r, 2)),
+    Metric("samples", "timed samples", lambda r, _: len(r.timing.samples_us) if r.timing else None),
+    Metric(
+        "cache",
+        "cold or warm last-level cache at the start of a call",
+        lambda r, _: r.timing.cache if r.timing else None,
+    ),
+    Metric(
+        "kv_cache_bytes_per_token", "cache bytes of a token in one layer", lambda r, _: r.case.kv_cache_bytes_per_token
+    ),
+    Metric("kv_cache_bytes", "cache bytes of the batch's tokens in one layer", lambda r, _: r.case.kv_cache_bytes),
+    Metric("kv_cache_allocated_bytes", "cache bytes of whole pages", lambda r, _: r.case.kv_cache_allocated_bytes),
+    Metric("bytes_moved", "least memory traffic of one call", lambda r, _: r.case.bytes_moved),
+    Metric("flops", "FLOP of one call, a count", lambda r, _: r.case.flops),
+    Metric(
+        "arithmetic_intensity_flops_per_byte",
+        "flops over bytes_moved",
+        lambda r, _: r.case.flops / r.case.bytes_moved,
+    ),
+    Metric("bandwidth_bytes_per_s", "bytes_moved over the latency", lambda r, _: _rate(r.case.bytes_moved, r)),
+    Metric("flops_per_s", "flops over the latency", lambda r, _: _rate(r.case.flops, r)),
+    Metric("floor_us", "the roofline's least time, from the measured ceilings", _floor_us),
+    Metric("fraction_of_floor", "floor_us over latency_us: 1 is the floor", fraction_of_floor),
+    Metric("bound", "which ceiling the roofline says binds", bound),
+    Metric("throttled", "clocks were held down at the end of the point", throttled),
+    Metric("sm_clock_mhz", "SM clock at the end of the point", _sensor("sm_clock_mhz")),
+    Metric("power_w", "power at the end of the point", _sensor("power_w")),
+    Metric("temperature_c", "GPU temperature at the end of the point", _sensor("temperature_c")),
+)
+"""Every derived column, in the export's order."""

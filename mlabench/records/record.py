@@ -1,0 +1,92 @@
+"""A record: one case on one kernel, measured or with the reason why not."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mlabench.cases.case import Case
+
+Status = Literal["ok", "unsupported", "unavailable", "incorrect", "oom", "error"]
+
+PointKey = tuple[str, str, str]
+"""Case id, kernel name, timing method: what a run holds at most once."""
+
+ARITHMETIC = ("kv_cache_bytes", "kv_cache_allocated_bytes", "bytes_moved", "flops")
+"""The exact counts of a case that a record stores, so that a changed formula shows against an older run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Raw samples of one point, in microseconds a call, in the order they were taken.
+
+    `cache` says whether a call finds its inputs in the last-level cache: `cold`, or `warm`. `stop` says what ended the
+    sampling: `precise`, `time` or `samples`. `overhead_us` is what the method reads for an empty call; it is not
+    subtracted.
+    """
+
+    samples_us: tuple[float, ...]
+    cache: str
+    warmup_calls: int
+    stop: str
+    overhead_us: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One measured case on one kernel. What was not measured is None, never 0.
+
+    A record has a `timing` only if its status is `ok`: the output of a timed call passed the check. `phases_s` says where
+    the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`.
+    """
+
+    case: Case
+    kernel: str
+    backend: str
+    method: str
+    status: Status
+    reason: str = ""
+    timing: Timing | None = None
+    relative_error: float | None = None
+    lse_error: float | None = None
+    workspace_bytes: int | None = None
+    kernel_config: Mapping[str, Any] = field(default_factory=dict)
+    telemetry: Mapping[str, Any] | None = None
+    seed: int = 0
+    started_at: str = ""
+    wall_s: float | None = None
+    phases_s: Mapping[str, float] = field(default_factory=dict)
+    stored_arithmetic: Mapping[str, int] | None = field(default=None, compare=False)
+
+    @property
+    def arithmetic(self) -> Mapping[str, int]:
+        """The case's exact counts as the code that wrote the record computed them; a new record computes them now."""
+        if self.stored_arithmetic is not None:
+            return self.stored_arithmetic
+        return {name: getattr(self.case, name) for name in ARITHMETIC}
+
+    @property
+    def key(self) -> PointKey:
+        """What tells this record from the others of its run."""
+        return self.case.case_id, self.kernel, self.method
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for one line of `records.jsonl`."""
+        plain = {name: getattr(self, name) for name in self.__slots__ if name != "stored_arithmetic"}
+        timing = asdict(self.timing) if self.timing else None
+        return plain | {
+            "case": self.case.to_fields(),
+            "case_id": self.case.case_id,
+            "models": list(self.case.models),
+            "arithmetic": dict(self.arithmetic),
+            "timing": timing,
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Record":
+        """The record that `to_json` made these values from."""
+        values = {name: plain[name] for name in cls.__slots__ if name in plain}
+        values["stored_arithmetic"] = dict(plain.get("arithmetic") or {})
+        values["case"] = Case.from_fields(plain["case"], models=tuple(plain.get("models", ())))
+        if (timing := plain.get("timing")) is not None:
+            values["timing"] = Timing(**timing | {"samples_us": tuple(map(float, timing["samples_us"]))})
+        return cls(**values)

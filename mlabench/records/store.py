@@ -1,0 +1,179 @@
+"""A run directory: `manifest.json`, `records.jsonl` with one record a line, synced after each, and `worker.log`."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mlabench.errors import UsageError
+from mlabench.records.manifest import Manifest
+from mlabench.records.record import Record
+
+MANIFEST_NAME = "manifest.json"
+RECORDS_NAME = "records.jsonl"
+WORKER_LOG_NAME = "worker.log"
+
+
+class StoreError(UsageError):
+    """A record could not be written; those before it are safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as read back. `warnings` are lines that travel with its numbers."""
+
+    path: Path
+    manifest: Manifest
+    records: tuple[Record, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+
+def is_run(path: Path) -> bool:
+    """Whether the directory holds a manifest."""
+    return (path / MANIFEST_NAME).is_file()
+
+
+def load_run(path: Path) -> Run:
+    """Read a run. Raises `UsageError` for what is none; a truncated last line is left out with a warning."""
+    if not is_run(path):
+        raise UsageError(
+            f"{path} is not a run directory: it has no {MANIFEST_NAME}; `mlabench sweep --out {path}` makes one"
+        )
+    manifest = _read_manifest(path)
+    lines, truncated = _complete_lines(path / RECORDS_NAME)
+    records = [_parse_record(path, number, line) for number, line in enumerate(lines, start=1)]
+    warnings = [f"{path.name}: the last line of {RECORDS_NAME} was cut short and is left out"] if truncated else []
+    unique = {record.key: record for record in records}
+    if len(unique) < len(records):
+        warnings.append(f"{path.name}: {len(records) - len(unique)} repeated records; the last of each counts")
+    return Run(path, manifest, tuple(unique.values()), tuple(warnings))
+
+
+def create_run(path: Path, manifest: Manifest) -> None:
+    """Make a run directory with its manifest. Raises `UsageError` if one is there already or cannot be written."""
+    claim_directory(path)
+    write_manifest(path, manifest)
+
+
+def claim_directory(path: Path) -> None:
+    """Make the directory of a run to come. Raises `UsageError` if it holds a run or other files, or cannot be written."""
+    if is_run(path):
+        raise UsageError(f"{path} already holds a run: add --resume to go on with it, or choose another --out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(item.name != WORKER_LOG_NAME for item in path.iterdir()):
+            raise UsageError(f"{path} is not empty and holds no run: choose another --out")
+        (path / WORKER_LOG_NAME).touch()
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, whole or not at all. Raises `UsageError`."""
+    partial = path / f"{MANIFEST_NAME}.part"
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(manifest.to_json(), file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path / MANIFEST_NAME)
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
+
+
+class RecordWriter:
+    """Appends records to a run, one synced line each; holds the run against a second writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / RECORDS_NAME
+        try:
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            raise UsageError(f"cannot write to {self._path}: {error.strerror or error}") from None
+        self._lock()
+        self.repaired = self._repair()
+
+    def append(self, record: Record) -> None:
+        """Write one record. On a full disk the partial line is taken back and `StoreError` raised."""
+        line = json.dumps(record.to_json(), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        start = self._file.tell()
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError("the disk took only part of the record")
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(start)
+            raise StoreError(
+                f"cannot append to {self._path}: {error.strerror or error}; the records before are safe: "
+                "make room, then go on with --resume"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the run."""
+        self._file.close()
+
+    def __enter__(self) -> "RecordWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UsageError(
+                f"{self._path.parent} is being written by another sweep: wait for it, or choose another --out"
+            ) from None
+
+    def _repair(self) -> bool:
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole == len(content):
+            return False
+        self._file.truncate(whole)
+        self._file.seek(whole)
+        return True
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        plain = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))
+        return Manifest.from_json(plain)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path / MANIFEST_NAME} is damaged ({error}): it cannot be read as a run") from None
+
+
+def _complete_lines(path: Path) -> tuple[Sequence[bytes], bool]:
+    if not path.exists():
+        return (), False
+    *lines, rest = path.read_bytes().split(b"\n")
+    return lines, bool(rest)
+
+
+def _parse_record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        plain: dict[str, Any] = json.loads(line, parse_constant=_refuse_constant)
+        return Record.from_json(plain)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path / RECORDS_NAME}, line {number}: not a record ({error})") from None
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no measurement")

@@ -1,0 +1,84 @@
+"""The figures of a report: one file each, and one row here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlabench.report.figures import floor, kv_bytes, latency, rates, roofline, speedup
+from mlabench.report.series import Context
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class FigureRow:
+    """A figure: the stem of its file, its title, how to read it, and the function that draws it.
+
+    A caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShow` where the data carries no
+    such figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[["pandas.DataFrame", Context], "Figure"]
+    every_head_count: bool = False
+
+    def heading(self, context: Context) -> str:
+        """The title over the picture: what is shown, and of what."""
+        return f"{self.title}, {context.setting(self.every_head_count)}"
+
+    def explanation(self, context: Context) -> str:
+        """The caption with the context's values filled in."""
+        return self.caption.format_map(context.captions)
+
+
+FIGURES: tuple[FigureRow, ...] = (
+    FigureRow(
+        "latency",
+        "Decode latency",
+        "Lower is faster; both axes are logarithmic. A line is the fastest kernel of each variant and form at {heads}; its "
+        "band is the median's 95% interval. {panels}",
+        latency.draw,
+    ),
+    FigureRow(
+        "kv_bytes",
+        "KV-cache bytes per token and layer",
+        "What one cached token occupies in one layer, computed from the tensors of the cases, at one precision for all and "
+        "with {heads}. Shorter bars fit more tokens into the same memory.",
+        kv_bytes.draw,
+    ),
+    FigureRow(
+        "speedup",
+        "Speed-up over MHA and GQA",
+        "The baseline's latency over that of each other variant at the same batch, cache length and {heads}: above the line "
+        "at 1x is faster than the baseline, below is slower. Logarithmic axes. {panels}",
+        speedup.draw,
+    ),
+    FigureRow(
+        "roofline",
+        "Roofline",
+        "Numbers beside the points are query heads; each point is the largest batch at the longest cache of its series. Under "
+        "the slope, left of the ridge, memory traffic binds; under the flat roof, arithmetic binds. The nearer a point is to "
+        "the line above it, the less is left to gain. Intensity counts the least possible traffic.",
+        roofline.draw,
+        every_head_count=True,
+    ),
+    FigureRow(
+        "rates",
+        "Achieved bandwidth and FLOP rate",
+        "Least bytes of a call, and its FLOP, over its latency, at batch {batch} and {heads}. The grey lines are the most that "
+        "this machine reached in a plain stream and in a matrix product; the right axis is logarithmic.",
+        rates.draw,
+    ),
+    FigureRow(
+        "floor",
+        "Share of the roofline's speed",
+        "The least time that the measured ceilings allow over the time taken: 100% cannot be beaten by a kernel that reads "
+        "its inputs from memory. A point above it found them in a cache. At {heads}. {panels}",
+        floor.draw,
+    ),
+)
+"""Every figure, in the report's order."""

@@ -1,0 +1,57 @@
+"""How many times as fast as MHA and GQA the others are."""
+
+from typing import TYPE_CHECKING, Any
+
+from mlabench.report.figures.lines import draw_lines, in_order, one_head_count, set_x
+from mlabench.report.series import Context, NothingToShow
+from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
+from mlabench.units import format_ratio
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHAPE = ["batch", "kv_len"]
+
+
+def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
+    """A row of panels for each of MHA and GQA, a column for each batch size."""
+    rows = one_head_count(frame, context)
+    rows = rows[rows[context.panel].isin(context.panels)]
+    tables = {name: table for name in _baselines(context) if len(table := speedups(rows, name))}
+    if not tables:
+        raise NothingToShow("it needs MHA or GQA measured at the same batch, kv_len and number of heads as another variant.")
+    figure = new_figure(height_inches=2.1 + 1.9 * len(tables))
+    grid = figure.subplots(len(tables), len(context.panels), sharex=True, sharey="row", squeeze=False)
+    handles: dict[str, Any] = {}
+    for (name, table), line in zip(tables.items(), grid, strict=True):
+        for axes, value in zip(line, context.panels, strict=True):
+            handles |= draw_lines(axes, table[table[context.panel] == value], context, "speedup")
+            axes.axhline(1, color=CEILING_COLOUR, linewidth=1.2)
+            set_x(axes, rows, context, len(line))
+            axes.label_outer()
+        _ratio_axis(line[0], table)
+        line[0].set_ylabel(f"speed-up over {name}")
+    for axes, value in zip(grid[0], context.panels, strict=True):
+        axes.set_title(context.panel_title(value))
+    bottom_legend(figure, in_order(handles, context.series))
+    return figure
+
+
+def speedups(rows: "pandas.DataFrame", baseline: str) -> "pandas.DataFrame":
+    """Rows of the other series with `speedup`, the baseline's latency over theirs at the same batch and kv_len."""
+    base = rows[rows["series"] == baseline][[*SHAPE, "latency_us"]].rename(columns={"latency_us": "baseline_us"})
+    table = rows[rows["series"] != baseline].merge(base, on=SHAPE)
+    return table.assign(speedup=table["baseline_us"] / table["latency_us"])
+
+
+def _baselines(context: Context) -> list[str]:
+    return [one.name for one in context.series if one.style.variant in ("mha", "gqa") and one.style.place == 0]
+
+
+def _ratio_axis(axes: "Axes", table: "pandas.DataFrame") -> None:
+    low, high = min(1.0, float(table["speedup"].min())), max(1.0, float(table["speedup"].max()))
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.3, high * 1.3)
+    log_ticks(axes.yaxis, format_ratio, low, high)

@@ -1,0 +1,65 @@
+"""Figures as files: each is drawn once, and saved once for each format."""
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlabench.report.figures import FIGURES, FigureRow
+from mlabench.report.series import NothingToShow, View
+from mlabench.report.style import RC
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ONE_LINE_TITLE = 72
+"""Characters of a title that fit the width of a figure."""
+
+PNG_COLOURS = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawn figure with its files by format; or, where it has nothing to show, no files and the sentence why."""
+
+    row: FigureRow
+    heading: str
+    caption: str
+    files: Mapping[str, bytes]
+    missing: str = ""
+
+
+def draw_pictures(view: View, formats: Iterable[str]) -> tuple[Picture, ...]:
+    """Every figure of a view as `png` or `svg` files."""
+    import matplotlib
+
+    formats = tuple(formats)
+    with matplotlib.rc_context(RC):
+        return tuple(_picture(row, view, formats) for row in FIGURES)
+
+
+def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
+    heading = row.heading(view.context)
+    try:
+        figure = row.draw(view.frame, view.context)
+    except NothingToShow as reason:
+        return Picture(row, heading, "", {}, f"{row.title} is left out: {reason}")
+    figure.suptitle(heading if len(heading) <= ONE_LINE_TITLE else heading.replace(", ", "\n", 1), fontsize=12)
+    savers = {"png": _png, "svg": _svg}
+    return Picture(row, heading, row.explanation(view.context), {kind: savers[kind](figure) for kind in formats})
+
+
+def _png(figure: "Figure") -> bytes:
+    """A picture of few colours, a third of the size of one with all of them."""
+    from PIL import Image
+
+    full, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(full, format="png")
+    Image.open(full).convert("RGB").quantize(PNG_COLOURS).save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def _svg(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()

@@ -1,0 +1,219 @@
+"""Which rows of a run a figure draws: one machine, one timing method, one dtype, and lines that may be compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlabench.machine.ceilings import Ceilings
+from mlabench.records.frame import frame
+from mlabench.records.store import Run
+from mlabench.report.style import STYLES, Style
+from mlabench.units import format_tokens
+
+if TYPE_CHECKING:
+    import pandas
+
+SETTINGS = ("q_len", "kv_len_dist", "page_size", "phase", "scope")
+"""Fields of a case that are one value within a figure."""
+
+SIZES = ("head_dim", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+"""Fields that are one value within a variant's line."""
+
+MOST_PANELS = 3
+
+
+class NothingToShow(Exception):
+    """A figure has no data to draw; the message is a sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A line of a figure: a variant and form, and how many KV heads a group shares."""
+
+    name: str
+    style: Style
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the rows of a figure have in common, and how its panels are laid out.
+
+    Figures of one head count draw `num_q_heads`. `x` is `kv_len`, or `batch` where there is only one `kv_len`; the other
+    is `panel`, and `panels` are its values that are drawn. `batch` is the one that figures of a single batch draw.
+    """
+
+    device_name: str
+    dtype: str
+    method: str
+    cache: str | None
+    q_len: int
+    ceilings: Ceilings | None
+    series: tuple[Series, ...]
+    num_q_heads: int
+    all_num_q_heads: tuple[int, ...]
+    x: str
+    panel: str
+    panels: tuple[int, ...]
+    all_panels: tuple[int, ...]
+    batch: int
+    left_out: tuple[str, ...]
+
+    def setting(self, every_head_count: bool = False) -> str:
+        """The part of a figure's title that says of what: `128 heads, bfloat16, NVIDIA H200`."""
+        tokens = f", q_len {self.q_len}" if self.q_len > 1 else ""
+        heads = _listed(self.all_num_q_heads if every_head_count else (self.num_q_heads,))
+        return f"{heads} heads{tokens}, {self.dtype}, {self.device_name}"
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """What a caption may name in braces."""
+        heads = [str(value) for value in self.all_num_q_heads if value != self.num_q_heads]
+        axis = "Batch sizes" if self.panel == "batch" else "Cache lengths"
+        drawn = f"{axis} drawn: {_listed(self.panels)}" + (f" of {_listed(self.all_panels)}." if self.all_panels != self.panels else ".")
+        return {
+            "panels": drawn,
+            "heads": f"{self.num_q_heads} query heads" + (f" (also measured: {', '.join(heads)})" if heads else ""),
+            "batch": str(self.batch),
+        }
+
+    def panel_title(self, value: int) -> str:
+        """What a panel holds fixed."""
+        return f"batch {value}" if self.panel == "batch" else f"kv_len {format_tokens(value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The rows that one set of figures draws, and their context."""
+
+    frame: "pandas.DataFrame"
+    context: Context
+    runs: tuple[Run, ...]
+
+    @property
+    def title(self) -> str:
+        """Machine, dtype and timing method in one line."""
+        return f"{self.context.device_name}, {self.context.dtype}, timed by {self.context.method}"
+
+
+def make_views(runs: Sequence[Run]) -> tuple[View, ...]:
+    """One view for each machine, timing method and dtype, the one with most measured points first.
+
+    Numbers of two machines or two methods are never drawn together. Where runs of a machine measured the same point, the
+    last run's counts.
+    """
+    machines: dict[Any, list[Run]] = {}
+    for run in runs:
+        fingerprint = run.manifest.fingerprint
+        machines.setdefault((fingerprint.device_name, fingerprint.processors, fingerprint.power_limit_w), []).append(run)
+    views = [
+        _view(rows, device_runs)
+        for device_runs in machines.values()
+        for _, rows in _points(device_runs).groupby(["method", "dtype"], sort=True)
+    ]
+    return tuple(sorted(views, key=lambda view: -int((view.frame["status"] == "ok").sum())))
+
+
+def measured(rows: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The fastest checked kernel of each case."""
+    ok = rows[rows["status"] == "ok"]
+    return ok.loc[ok.groupby("case_id", sort=False)["latency_us"].idxmin()]
+
+
+def series_of(row: Any) -> str:
+    """The name of the series that a row of the table belongs to."""
+    if row["variant"] == "mla":
+        return f"MLA {row['form']}"
+    return f"GQA-{row['num_kv_heads']}" if row["variant"] == "gqa" else str(row["variant"]).upper()
+
+
+def _points(runs: Sequence[Run]) -> "pandas.DataFrame":
+    table = frame(runs).drop_duplicates(["case_id", "kernel", "method"], keep="last")
+    return table.assign(series=[series_of(row) for row in table.to_dict("records")])
+
+
+def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
+    left_out: list[str] = []
+    rows = _most_common(rows, SETTINGS, left_out)
+    rows = rows[rows["cache"].isna() | (rows["cache"] == _mode(rows["cache"].dropna()))]
+    latent = rows["variant"] == "mla"
+    for part in (rows[latent], rows[~latent]):
+        if len(part):
+            rows = rows.drop(part.index.difference(_most_common(part, SIZES, left_out).index))
+    series = _pick_series(rows, left_out)
+    rows = rows[rows["series"].isin([one.name for one in series])]
+    return View(rows, _context(rows, runs, series, left_out), tuple(runs))
+
+
+def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str]) -> Context:
+    ok = rows[rows["status"] == "ok"] if (rows["status"] == "ok").any() else rows
+    heads = _widest(ok, "num_q_heads")
+    drawn = ok[ok["num_q_heads"] == heads]
+    x, panel = ("batch", "kv_len") if drawn["kv_len"].nunique() == 1 < drawn["batch"].nunique() else ("kv_len", "batch")
+    panels = _numbers(drawn[panel])
+    first = rows.iloc[0]
+    ceilings = [run.manifest.ceilings for run in runs if run.manifest.ceilings]
+    return Context(
+        device_name=first["device_name"],
+        dtype=first["dtype"],
+        method=first["method"],
+        cache=_mode(rows["cache"].dropna()),
+        q_len=int(first["q_len"]),
+        ceilings=ceilings[-1] if ceilings else None,
+        series=series,
+        num_q_heads=heads,
+        all_num_q_heads=_numbers(ok["num_q_heads"]),
+        x=x,
+        panel=panel,
+        panels=_spread(panels),
+        all_panels=panels,
+        batch=_widest(drawn, "batch"),
+        left_out=tuple(left_out),
+    )
+
+
+def _most_common(rows: "pandas.DataFrame", columns: Sequence[str], left_out: list[str]) -> "pandas.DataFrame":
+    """The rows that share the most frequent values of the columns; says how many differ."""
+    groups = [part for _, part in rows.groupby(list(columns), dropna=False, sort=True)]
+    kept = max(groups, key=lambda part: (int((part["status"] == "ok").sum()), len(part)))
+    varied = [name for name in columns if rows[name].nunique(dropna=False) > 1]
+    if varied:
+        values = ", ".join(f"{name} {kept[name].iloc[0]}" for name in varied)
+        left_out.append(f"{len(rows) - len(kept)} records with other than {values}")
+    return kept
+
+
+def _pick_series(rows: "pandas.DataFrame", left_out: list[str]) -> tuple[Series, ...]:
+    """The lines in the legend's order; of many GQA group sizes those with most points."""
+    picked: list[Series] = []
+    for style in STYLES:
+        form = rows["form"].isna() if style.form is None else rows["form"] == style.form
+        names = rows[(rows["variant"] == style.variant) & form]["series"].value_counts(sort=True).items()
+        ordered = [str(name) for name, _ in sorted(names, key=lambda item: (-item[1], len(str(item[0])), str(item[0])))]
+        if len(ordered) > style.place:
+            picked.append(Series(ordered[style.place], style))
+    missing = sorted(set(rows["series"]) - {one.name for one in picked})
+    if missing:
+        left_out.append(f"records of {', '.join(missing)}")
+    return tuple(picked)
+
+
+def _widest(rows: "pandas.DataFrame", column: str) -> int:
+    """The value of the column with the most series, then the most rows, then the largest."""
+    groups = {int(value): part for value, part in rows.groupby(column)}
+    return max(groups, key=lambda value: (groups[value]["series"].nunique(), groups[value]["case_id"].nunique(), value))
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(format_tokens(value) for value in values)
+
+
+def _numbers(column: "pandas.Series[Any]") -> tuple[int, ...]:
+    return tuple(sorted(int(value) for value in column.unique()))
+
+
+def _spread(values: tuple[int, ...]) -> tuple[int, ...]:
+    return values if len(values) <= MOST_PANELS else (values[0], values[len(values) // 2], values[-1])
+
+
+def _mode(column: "pandas.Series[Any]") -> Any:
+    return None if column.empty else column.value_counts().index[0]

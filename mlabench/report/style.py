@@ -1,0 +1,112 @@
+"""How figures look: one colour, marker and line for each variant and form, the same in every figure.
+
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart with every kind of colour vision;
+markers and lines tell the series apart in grey.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+LineStyle = str | tuple[int, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """The look of one variant and form, and of which size of its groups where a run has several."""
+
+    variant: str
+    form: str | None
+    colour: str
+    marker: str
+    line: LineStyle
+    width: float = 1.8
+    place: int = 0
+
+
+STYLES: tuple[Style, ...] = (
+    Style("mha", None, "#000000", "s", "--"),
+    Style("gqa", None, "#0072B2", "o", "-."),
+    Style("gqa", None, "#56B4E9", "h", (0, (4, 1, 1, 1, 1, 1)), place=1),
+    Style("mqa", None, "#CC79A7", "v", (0, (1, 1))),
+    Style("mla", "absorbed", "#D55E00", "D", "-", width=2.8),
+    Style("mla", "recompute", "#E69F00", "^", (0, (5, 2, 1, 2, 1, 2))),
+    Style("mla", "expanded", "#009E73", "X", (0, (7, 2))),
+)
+"""One row a series, in the order of legends."""
+
+CEILING_COLOUR = "#555555"
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.labelsize": 11,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "figure.titlesize": 13,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.handlelength": 3.2,
+    "svg.hashsalt": "mlabench",
+}
+"""Settings of matplotlib under which every figure is drawn and saved."""
+
+SIZE_INCHES = (8.0, 4.5)
+DPI = 150
+
+
+def new_figure(height_inches: float = SIZE_INCHES[1]) -> "Figure":
+    """An empty figure, 1200 pixels wide as PNG, that keeps its parts from overlapping."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(SIZE_INCHES[0], height_inches), dpi=DPI, layout="constrained")
+
+
+def bottom_legend(figure: "Figure", handles: Sequence[Any], columns: int = 3) -> None:
+    """One legend for the whole figure, under the panels."""
+    columns = min(columns, len(handles))
+    # matplotlib fills a legend column by column; people read it row by row.
+    by_row = [handle for column in range(columns) for handle in handles[column::columns]]
+    figure.legend(handles=by_row, loc="outside lower center", ncols=columns, columnspacing=1.6)
+
+
+def thinned(values: Sequence[float], most: int) -> list[float]:
+    """At most about `most` of the sorted positive values, apart on a logarithmic axis; both ends stay."""
+    if len(values) < 3 or most < 2:
+        return list(values)
+    apart = (values[-1] / values[0]) ** (0.999 / (most - 1))
+    kept = [values[0]]
+    for value in values[1:-1]:
+        if value >= kept[-1] * apart and values[-1] >= value * apart:
+            kept.append(value)
+    return [*kept, values[-1]]
+
+
+def log_ticks(axis: "Axis", text: Any, low: float, high: float) -> None:
+    """Labelled ticks on a logarithmic axis whose data spans `low` to `high`: 1, 2, 5 where there is room, else decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    decades = high / low
+    steps: tuple[float, ...] = (1, 2, 5) if decades < 30 else (1, 3) if decades < 1000 else (1,)
+    axis.set_major_locator(LogLocator(base=10, subs=steps, numticks=6 if decades >= 1000 else 12))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+
+
+def value_ticks(axis: "Axis", values: Sequence[float], text: Any, most: int) -> None:
+    """Ticks at the measured values themselves, thinned to what fits."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    shown = thinned(sorted(set(values)), most)
+    axis.set_major_locator(FixedLocator(shown))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FixedFormatter([text(value) for value in shown]))

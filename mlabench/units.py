@@ -1,0 +1,104 @@
+"""The only place where numbers become text.
+
+Stored units: microseconds, bytes, FLOP (a count), bytes/s, FLOP/s, watts, joules. KB, MB, GB are powers of ten.
+"""
+
+NOT_MEASURED = "–"
+
+_DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+
+
+def _scaled(value: float, unit: str, digits: int, separator: str = " ") -> str:
+    magnitude = abs(value)
+    step = 0
+    while magnitude >= 999.5 and step < len(_DECIMAL) - 1:
+        magnitude /= 1000
+        step += 1
+    number = value / 1000**step
+    text = f"{number:.{digits}g}" if magnitude < 10 ** (digits - 1) or magnitude >= 1000 else f"{number:.0f}"
+    return f"{text}{separator}{_DECIMAL[step]}{unit}"
+
+
+def format_bytes(value: float | None, digits: int = 3) -> str:
+    """Decimal bytes: `1.15 kB`, `68.7 GB`."""
+    return NOT_MEASURED if value is None else _scaled(value, "B", digits)
+
+
+def format_exact_bytes(value: int | None) -> str:
+    """Every byte: `1,152 B`."""
+    return NOT_MEASURED if value is None else f"{value:,} B"
+
+
+def format_count(value: float | None, unit: str = "", digits: int = 3) -> str:
+    """A count with a decimal prefix: `292 GFLOP`."""
+    return NOT_MEASURED if value is None else _scaled(value, unit, digits)
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A bare number with a decimal prefix: `183`, `10k`."""
+    return NOT_MEASURED if value is None else _scaled(value, "", digits, separator="")
+
+
+def format_latency(latency_us: float | None, digits: int = 3) -> str:
+    """A duration stored in microseconds: `27.4 us`, `1.04 ms`, `2.1 s`."""
+    if latency_us is None:
+        return NOT_MEASURED
+    if latency_us < 999.5:
+        return f"{_significant(latency_us, digits)} us"
+    if latency_us < 999_500:
+        return f"{_significant(latency_us / 1e3, digits)} ms"
+    return f"{_significant(latency_us / 1e6, digits)} s"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A wall-clock span for people: `8 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds is None:
+        return NOT_MEASURED
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def format_bandwidth(bytes_per_s: float | None, digits: int = 3) -> str:
+    """`4.24 TB/s`."""
+    return NOT_MEASURED if bytes_per_s is None else _scaled(bytes_per_s, "B/s", digits)
+
+
+def format_flop_rate(flops_per_s: float | None, digits: int = 3) -> str:
+    """`282 TFLOP/s`."""
+    return NOT_MEASURED if flops_per_s is None else _scaled(flops_per_s, "FLOP/s", digits)
+
+
+def format_percent(fraction: float | None, digits: int = 0) -> str:
+    """A fraction of one as a percentage: `93%`."""
+    return NOT_MEASURED if fraction is None else f"{100 * fraction:.{digits}f}%"
+
+
+def format_ratio(ratio: float | None) -> str:
+    """A quotient of two like quantities: `3.56x`."""
+    return NOT_MEASURED if ratio is None else f"{_significant(ratio, 3)}x"
+
+
+def format_ratio_interval(ratio: float, low: float, high: float) -> str:
+    """A quotient with its interval: `1.03x [1.01, 1.05]`."""
+    middle, *ends = (f"{x:.0f}" if x >= 100 else f"{x:#.3g}" for x in (ratio, low, high))
+    return f"{middle}x [{', '.join(ends)}]"
+
+
+def format_exact(count: int) -> str:
+    """A count to its last digit: `4,294,967,296`."""
+    return f"{count:,}"
+
+
+def format_tokens(tokens: float) -> str:
+    """A length in tokens, in binary thousands where it divides: `1k`, `128k`, `1000`."""
+    return f"{int(tokens) // 1024}k" if tokens >= 1024 and tokens % 1024 == 0 else f"{int(tokens)}"
+
+
+def _significant(value: float, digits: int) -> str:
+    return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"

@@ -1,0 +1,106 @@
+"""How far two runs of unchanged code lie apart, and what a ratio of their times is worth under that noise."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, median, variance
+
+from mlabench.stats import log_standard_error
+
+CONFIDENCE = 0.90
+"""Of a ratio's interval: a one-sided test at 5% on either side, so an interval within bounds is equivalence."""
+
+MIN_BASELINES_FOR_SPREAD = 3
+"""From as many baselines on, their own spread counts towards the noise."""
+
+PRIOR_RUNS = 6
+"""How many runs' worth of evidence a device's constant is when the baselines' spread is pooled with it."""
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What a kind of device does to the time of unchanged code, and the least change that counts.
+
+    `between_run_sd` is the standard deviation of the logarithm of a run's median from one process to the next.
+    `min_effect` is a fraction of the baseline's time and `min_effect_us` a time: the larger of the two counts.
+    """
+
+    between_run_sd: float
+    min_effect: float
+    min_effect_us: float
+
+
+NOISE: Mapping[str, Noise] = {
+    "cuda": Noise(between_run_sd=0.006, min_effect=0.05, min_effect_us=0.5),
+    "cpu": Noise(between_run_sd=0.03, min_effect=0.25, min_effect_us=2.0),
+}
+"""By device kind. A GPU's graph replays repeat to 0.6%, and CUDA events resolve 0.5 us. A CPU's time also depends on
+where its pages lie and on who shares its cores, which no number of samples within one process averages out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Median time now over the baselines' (the geometric mean of their medians), with its noise.
+
+    Times are in microseconds. `log_standard_error` is that of the ratio's logarithm and covers the noise within the
+    runs and between them. `min_effect` is the least change that counts for this point, as a fraction.
+    """
+
+    current_us: float
+    baseline_us: float
+    log_standard_error: float
+    min_effect: float
+    baseline_runs: int
+
+    @property
+    def value(self) -> float:
+        """Above one is slower."""
+        return self.current_us / self.baseline_us
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 90% interval of the ratio."""
+        reach = math.exp(_NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * self.log_standard_error)
+        return self.value / reach, self.value * reach
+
+    @property
+    def p_slower(self) -> float:
+        """Chance of a ratio this high, or higher, if the true one were no more than `1 + min_effect`."""
+        return _NORMAL.cdf((math.log1p(self.min_effect) - math.log(self.value)) / self.log_standard_error)
+
+    @property
+    def p_faster(self) -> float:
+        """Chance of a ratio this low, or lower, if the true one were no less than `1 / (1 + min_effect)`."""
+        return _NORMAL.cdf((math.log1p(self.min_effect) + math.log(self.value)) / self.log_standard_error)
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the whole interval lies within the least change that counts, both ways."""
+        low, high = self.interval
+        return low > 1 / (1 + self.min_effect) and high < 1 + self.min_effect
+
+
+def estimate_ratio(current_us: Sequence[float], baselines_us: Sequence[Sequence[float]], noise: Noise) -> Ratio:
+    """The ratio of the runs' medians from their raw positive samples, in microseconds; one sequence a baseline run."""
+    levels = [math.log(median(samples)) for samples in baselines_us]
+    runs = len(levels)
+    between = _between_run_variance(levels, noise) * (1 + 1 / runs)
+    within = log_standard_error(current_us) ** 2 + fmean(log_standard_error(s) ** 2 for s in baselines_us) / runs
+    baseline_us = math.exp(fmean(levels))
+    return Ratio(
+        current_us=median(current_us),
+        baseline_us=baseline_us,
+        log_standard_error=math.sqrt(between + within),
+        min_effect=max(noise.min_effect, noise.min_effect_us / baseline_us),
+        baseline_runs=runs,
+    )
+
+
+def _between_run_variance(levels: Sequence[float], noise: Noise) -> float:
+    constant = noise.between_run_sd**2
+    if len(levels) < MIN_BASELINES_FOR_SPREAD:
+        return constant
+    seen = len(levels) - 1
+    return (PRIOR_RUNS * constant + seen * variance(levels)) / (PRIOR_RUNS + seen)
