@@ -1,19 +1,40 @@
-"""The one exception that a command turns into a line of text and an exit code."""
+"""The exit codes of every command, and the exceptions that a command turns into a line of text and one of them."""
 
 import difflib
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command says to the shell. Stable: a script may rely on each value.
+
+    The gate gives the first that applies, in this order: 2, 4, 5, 6, 1, 3, 0. Without usable arguments (2) or a
+    baseline that this machine can be held against (4) nothing is judged. An incorrect kernel (5) needs no baseline to
+    be wrong, and must not hide behind a run without any time (6), which in turn would make every point look lost (1). A
+    regression stands whatever else remains unclear (3). What is left has compared at least one point, and every one of
+    them is fine. A sweep gives 0, 2, 5, 6 or 130.
+    """
+
+    PASS = 0
+    REGRESSION = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    NO_BASELINE = 4
+    INCORRECT = 5
+    NOTHING_MEASURED = 6
+    INTERRUPTED = 130
 
 
 class UsageError(Exception):
-    """Something the user gave cannot be used; the message says what is wrong and how to mend it (exit code 2)."""
+    """Something the user gave cannot be used; the message says what is wrong and how to mend it."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class MissingBaselineError(UsageError):
-    """The baseline is not there, or is of another machine or method (exit code 4)."""
+    """The baseline is not there, or is of another machine or method."""
 
-    exit_code = 4
+    exit_code = ExitCode.NO_BASELINE
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

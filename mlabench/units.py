@@ -74,6 +74,11 @@ def format_flop_rate(flops_per_s: float | None, digits: int = 3) -> str:
     return NOT_MEASURED if flops_per_s is None else _scaled(flops_per_s, "FLOP/s", digits)
 
 
+def format_power(power_w: float | None) -> str:
+    """`700 W`."""
+    return NOT_MEASURED if power_w is None else f"{power_w:.0f} W"
+
+
 def format_percent(fraction: float | None, digits: int = 0) -> str:
     """A fraction of one as a percentage: `93%`."""
     return NOT_MEASURED if fraction is None else f"{100 * fraction:.{digits}f}%"

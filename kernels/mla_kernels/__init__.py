@@ -5,7 +5,7 @@
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
 - `reference`: float64 references of all three, for checking
 - `split_kv`: how the Triton kernels split the cached tokens and merge the parts
-- `paging`: how the torch kernels read a paged cache
+- `paged_torch`: what the torch kernels share: where the tokens of a request lie, and the copy of them
 - `launch`: the object that every `bind` returns
 
 Nothing is imported here, so that the torch files work where triton is not installed. kernels/README.md has the maths

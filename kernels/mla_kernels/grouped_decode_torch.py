@@ -8,7 +8,7 @@ written, because scaled_dot_product_attention does not return it.
 from torch import Tensor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.paged_torch import Attention, Gather, find_tokens
+from mla_kernels.paged_torch import Attention, Gather, find_tokens, fill_zero
 
 
 def bind(
@@ -42,7 +42,7 @@ def bind(
         raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
     tokens = find_tokens(block_table, kv_lens, q_len, page_size)
     if tokens.slots.shape[1] == 0:
-        return Launch({}, 0, lambda: out.zero_() and None)
+        return Launch({}, 0, lambda: fill_zero(out))
     group = num_q_heads // num_kv_heads
     seen = None if tokens.hidden is None else ~tokens.hidden.repeat_interleave(group, 1)[:, None]  # [B, 1, Q * H/G, L]
     keys, values = Gather(k_cache, tokens.slots), Gather(v_cache, tokens.slots)

@@ -30,13 +30,20 @@ MAX_SHARED_BYTES = 232_448
 
 
 @triton.jit
-def _softmax_step(s, s2, scale_log2, seen, m, row_sum, TOKENS: tl.constexpr, TWO: tl.constexpr, MASKED: tl.constexpr):
+def _scores(q, k, SWAP: tl.constexpr, PRECISION: tl.constexpr):
+    """q k^T as [M, N], or k q^T as [N, M] when tokens are the M of the product."""
+    return tl.dot(k if SWAP else q, tl.trans(q if SWAP else k), input_precision=PRECISION)
+
+
+@triton.jit
+def _weigh(p, v, acc, SWAP: tl.constexpr, PRECISION: tl.constexpr):
+    """acc + p v as [M, V], or acc + v^T p as [V, M] when tokens are the M of the scores."""
+    return tl.dot(tl.trans(v) if SWAP else p, p if SWAP else v, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def _softmax_step(s, m, row_sum, TOKENS: tl.constexpr):
     """One online-softmax step: new maximum, the factor for what came before, the weights, and their running sum."""
-    s = s * scale_log2
-    if TWO:
-        s += s2 * scale_log2
-    if MASKED:
-        s = tl.where(seen, s, -float("inf"))
     m_new = tl.maximum(m, tl.max(s, TOKENS))  # [M]
     fade = tl.exp2(m - m_new)
     p = tl.exp2(s - tl.expand_dims(m_new, TOKENS))
@@ -52,37 +59,27 @@ def _attend(
 ):  # fmt: skip
     """Fold one block of the cache into the running maximum, sum and output."""
     TOKENS: tl.constexpr = 0 if SWAP else 1
-    if SWAP:
-        s = tl.dot(k, tl.trans(q), input_precision=PRECISION)  # [N, M]
-    else:
-        s = tl.dot(q, tl.trans(k), input_precision=PRECISION)  # [M, N]
-    s2 = s
+    s = _scores(q, k, SWAP, PRECISION) * scale_log2
     if TWO_K:
-        if SWAP:
-            s2 = tl.dot(k2, tl.trans(q2), input_precision=PRECISION)
-        else:
-            s2 = tl.dot(q2, tl.trans(k2), input_precision=PRECISION)
+        # scaled apart: as one accumulator, Triton would lay the two products out differently and convert between them
+        s += _scores(q2, k2, SWAP, PRECISION) * scale_log2
+    if MASKED:
+        s = tl.where(seen, s, -float("inf"))
     if UNCHAIN:
         # Triton lets each warp group compute all scores of a small tile if it sees that they lead to a second
         # product; it does not look through a branch, so one that is always taken halves that work
         fade = tl.full(m.shape, 1.0, tl.float32)
         p = s.to(v.dtype)
         if always > 0:
-            m, fade, p32, row_sum = _softmax_step(s, s2, scale_log2, seen, m, row_sum, TOKENS, TWO_K, MASKED)
+            m, fade, p32, row_sum = _softmax_step(s, m, row_sum, TOKENS)
             p = p32.to(v.dtype)
     else:
-        m, fade, p32, row_sum = _softmax_step(s, s2, scale_log2, seen, m, row_sum, TOKENS, TWO_K, MASKED)
+        m, fade, p32, row_sum = _softmax_step(s, m, row_sum, TOKENS)
         p = p32.to(v.dtype)
     fade = tl.expand_dims(fade, TOKENS)
-    if SWAP:
-        acc = tl.dot(tl.trans(v), p, acc * fade, input_precision=PRECISION)  # [V, M]
-    else:
-        acc = tl.dot(p, v, acc * fade, input_precision=PRECISION)  # [M, V]
+    acc = _weigh(p, v, acc * fade, SWAP, PRECISION)
     if TWO_V:
-        if SWAP:
-            acc2 = tl.dot(tl.trans(v2), p, acc2 * fade, input_precision=PRECISION)
-        else:
-            acc2 = tl.dot(p, v2, acc2 * fade, input_precision=PRECISION)
+        acc2 = _weigh(p, v2, acc2 * fade, SWAP, PRECISION)
     return m, row_sum, acc, acc2
 
 
@@ -102,7 +99,7 @@ def _store_rows(out, acc, cell, ok, col, first_col, width, TOKENS: tl.constexpr)
 
 
 @triton.jit
-def grouped_decode_kernel(
+def grouped_decode_kernel(  # noqa: C901
     q, k_cache, v_cache, k_tiles, k_tiles2, v_tiles, v_tiles2, block_table, kv_lens, out, lse, part_out, part_lse,
     scale_log2, batch, q_len, num_q_heads, num_kv_heads, max_pages, num_splits,
     QK_DIM: tl.constexpr, V_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
@@ -113,7 +110,7 @@ def grouped_decode_kernel(
     """Attention of one row block of one KV head over one part of the cache; writes `out`, `lse` or a partial."""
     TOKENS: tl.constexpr = 0 if SWAP else 1
     TAIL_N: tl.constexpr = BLOCK_N if SWAP else 16
-    UNCHAIN: tl.constexpr = WARPS * 16 > (BLOCK_N if SWAP else BLOCK_M) and BLOCK_M >= 64
+    UNCHAIN: tl.constexpr = (BLOCK_N if SWAP else BLOCK_M) < WARPS * 16 and (SWAP or BLOCK_M >= 64)
     TWO_K: tl.constexpr = QK_DIM > K1
     TWO_V: tl.constexpr = V_DIM > V1
     group = num_q_heads // num_kv_heads
@@ -158,14 +155,9 @@ def grouped_decode_kernel(
             q2 = tl.load(q_row + K1 + k2[None, :], mask=row_ok[:, None] & (K1 + k2 < QK_DIM)[None, :], other=0.0)
 
         m = tl.full((BLOCK_M,), -1e30, tl.float32)
-        if SWAP:
-            sum_tile = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-            acc = tl.zeros((V1, BLOCK_M), tl.float32)
-            acc2 = tl.zeros((V2, BLOCK_M), tl.float32)
-        else:
-            sum_tile = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-            acc = tl.zeros((BLOCK_M, V1), tl.float32)
-            acc2 = tl.zeros((BLOCK_M, V2), tl.float32)
+        sum_tile = tl.zeros((BLOCK_N, BLOCK_M) if SWAP else (BLOCK_M, BLOCK_N), tl.float32)
+        acc = tl.zeros((V1, BLOCK_M) if SWAP else (BLOCK_M, V1), tl.float32)
+        acc2 = tl.zeros((V2, BLOCK_M) if SWAP else (BLOCK_M, V2), tl.float32)
 
         if TMA:
             page = tl.load(pages + lo * BLOCK_N // PAGE_SIZE, mask=lo < mid, other=0)
@@ -220,10 +212,7 @@ def grouped_decode_kernel(
             if TWO_V:
                 v_b = _load_tile(v_head, token, v_stride, v2, V1, V_DIM)
             seen = tl.expand_dims(pos, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
-            if SWAP:
-                sum_tail = tl.zeros((TAIL_N, BLOCK_M), tl.float32)
-            else:
-                sum_tail = tl.zeros((BLOCK_M, TAIL_N), tl.float32)
+            sum_tail = tl.zeros((TAIL_N, BLOCK_M) if SWAP else (BLOCK_M, TAIL_N), tl.float32)
             m_old = m
             m, sum_tail, acc, acc2 = _attend(
                 q1, q2, k_a, k_b, v_a, v_b, seen, m, sum_tail, acc, acc2, scale_log2, kv_len,
@@ -255,32 +244,103 @@ def head_tiles(dim: int) -> tuple[int, int]:
     return first, max(16, triton.next_power_of_2(dim - first))
 
 
+def _tile_width(dim: int) -> int:
+    """Columns that the tiles of a head dim load, padding included."""
+    first, second = head_tiles(dim)
+    return first + second if dim > first else first
+
+
 def default_config(
-    batch: int, rows: int, num_kv_heads: int, qk_dim: int, v_dim: int, page_size: int, itemsize: int, sms: int
+    *, batch: int, rows: int, num_kv_heads: int, qk_dim: int, v_dim: int, page_size: int, itemsize: int, num_sms: int
 ) -> dict[str, int]:
     """Tile sizes, warps, stages and splits for `rows` (q_len x group) rows a KV head."""
     if itemsize == 4:
-        config = {"block_m": 16, "block_n": 16, "num_warps": 4, "num_stages": 2, "swap": 0}
+        block_m, block_n, num_warps, num_stages, swap = 16, 16, 4, 2, 0
     elif rows <= 16:
-        config = {"block_m": 16, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 1}
+        block_m, block_n, num_warps, num_stages, swap = 16, 64, 4, 3, 1
     elif rows <= 32:
-        config = {"block_m": 32, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 1}
+        block_m, block_n, num_warps, num_stages, swap = 32, 64, 4, 3, 1
     elif rows <= 64:
-        config = {"block_m": 64, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 0}
+        block_m, block_n, num_warps, num_stages, swap = 64, 64, 4, 3, 0
     else:
-        config = {"block_m": 128, "block_n": 64, "num_warps": 8, "num_stages": 3, "swap": 0}
-    if itemsize == 2 and page_size < config["block_n"] and page_size in (16, 32):
-        config["block_n"] = page_size if config["swap"] == 0 else config["block_n"]
-    tile_row_bytes = (qk_dim + v_dim) * itemsize
-    while config["block_n"] > 16 and 3 * config["block_n"] * tile_row_bytes > MAX_SHARED_BYTES:
+        block_m, block_n, num_warps, num_stages, swap = 128, 64, 8, 3, 0
+    config = {
+        "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages, "swap": swap,
+    }  # fmt: skip
+    while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
+        config["num_stages"] -= 1
+    while config["block_n"] > 16 and shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
         config["block_n"] //= 2
-    whole = all(sum(head_tiles(d)) == d or head_tiles(d)[0] == d for d in (qk_dim, v_dim))
-    config["use_tma"] = int(itemsize == 2 and whole and page_size % config["block_n"] == 0)
-    tiles = num_kv_heads * -(-rows // config["block_m"])
-    per_sm = max(1, MAX_SHARED_BYTES // (config["num_stages"] * config["block_n"] * tile_row_bytes))
-    slots = sms * min(per_sm, 16 // config["num_warps"])
-    config["num_splits"] = 1 if tiles * batch >= 4 * slots else max(1, slots // tiles)
+    exact = _tile_width(qk_dim) == qk_dim and _tile_width(v_dim) == v_dim
+    config["use_tma"] = int(itemsize == 2 and exact and page_size % config["block_n"] == 0)
+    tiles = num_kv_heads * -(-rows // block_m)
+    programs_per_sm = min(MAX_SHARED_BYTES // shared_bytes(config, qk_dim, v_dim, itemsize), 16 // num_warps)
+    resident = num_sms * max(1, programs_per_sm)
+    # with several waves of programs there is nothing to gain from splitting
+    config["num_splits"] = 1 if tiles * batch >= 4 * resident else max(1, resident // tiles)
     return config
+
+
+def kernel_constants(
+    config: dict[str, int], *, batch: int, q_len: int, qk_dim: int, v_dim: int, page_size: int, dtype: torch.dtype
+) -> dict[str, int | bool | str]:
+    """Compile-time arguments of `grouped_decode_kernel` for a configuration and shape."""
+    (k1, k2), (v1, v2) = head_tiles(qk_dim), head_tiles(v_dim)
+    return {
+        "QK_DIM": qk_dim,
+        "V_DIM": v_dim,
+        "PAGE_SIZE": page_size,
+        "K1": k1,
+        "K2": k2,
+        "V1": v1,
+        "V2": v2,
+        "BLOCK_M": config["block_m"],
+        "BLOCK_N": config["block_n"],
+        "BATCH_P2": triton.next_power_of_2(batch),
+        "SPLIT": config["num_splits"] > 1,
+        "CAUSAL": q_len > 1,
+        "TMA": bool(config["use_tma"]),
+        "SWAP": bool(config["swap"]),
+        "STAGES": config["num_stages"],
+        "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
+        "WARPS": config["num_warps"],
+    }
+
+
+def shared_bytes(config: dict[str, int], qk_dim: int, v_dim: int, itemsize: int) -> int:
+    """Shared memory of a program: the query tile, the KV buffers that the pipeliner keeps, and the weights."""
+    wgmma = itemsize == 2 and config["block_n" if config["swap"] else "block_m"] >= 64
+    buffers = config["num_stages"] if wgmma else max(1, config["num_stages"] - 1)
+    q, weights = config["block_m"] * _tile_width(qk_dim), config["block_m"] * config["block_n"]
+    return (q + weights + buffers * config["block_n"] * (_tile_width(qk_dim) + _tile_width(v_dim))) * itemsize
+
+
+def _check(q, k_cache, v_cache, block_table, kv_lens, out, lse) -> None:
+    check_shape("q", q, None, None, None, None)
+    batch, q_len, num_q_heads, qk_dim = q.shape
+    check_shape("k_cache", k_cache, None, None, None, qk_dim)
+    num_kv_heads, v_dim = k_cache.shape[2], out.shape[-1]
+    check_shape("v_cache", v_cache, *k_cache.shape[:3], v_dim)
+    check_shape("block_table", block_table, batch, None)
+    check_shape("kv_lens", kv_lens, batch)
+    check_shape("out", out, batch, q_len, num_q_heads, v_dim)
+    check_shape("lse", lse, batch, q_len, num_q_heads)
+    for name, tensor, dtype in (
+        ("k_cache", k_cache, q.dtype),
+        ("v_cache", v_cache, q.dtype),
+        ("out", out, q.dtype),
+        ("lse", lse, torch.float32),
+        ("block_table", block_table, torch.int32),
+        ("kv_lens", kv_lens, torch.int32),
+    ):
+        check_dtype(name, tensor, dtype)
+    if num_q_heads % num_kv_heads:
+        raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
+    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
+    for name, size in (("qk_dim", qk_dim), ("v_dim", v_dim)):
+        if not 16 <= size <= 512:
+            raise NotImplementedError(f"{name} is {size}; 16 to 512 are supported")
 
 
 def bind(
@@ -320,56 +380,42 @@ def bind(
     (1: a program per request and KV head, no combine).
 
     Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: head dims
-    under 16 or over 512, or other dtypes.
+    under 16 or over 512, tiles beyond the shared memory of an SM, or other dtypes.
     """
-    check_shape("q", q, None, None, None, None)
+    _check(q, k_cache, v_cache, block_table, kv_lens, out, lse)
     batch, q_len, num_q_heads, qk_dim = q.shape
-    check_shape("k_cache", k_cache, None, None, None, qk_dim)
-    num_pages, page_size, num_kv_heads, _ = k_cache.shape
-    v_dim = out.shape[-1]
-    check_shape("v_cache", v_cache, num_pages, page_size, num_kv_heads, v_dim)
-    check_shape("block_table", block_table, batch, None)
-    check_shape("kv_lens", kv_lens, batch)
-    check_shape("out", out, batch, q_len, num_q_heads, v_dim)
-    check_shape("lse", lse, batch, q_len, num_q_heads)
-    for name, tensor, dtype in (
-        ("k_cache", k_cache, q.dtype),
-        ("v_cache", v_cache, q.dtype),
-        ("out", out, q.dtype),
-        ("lse", lse, torch.float32),
-        ("block_table", block_table, torch.int32),
-        ("kv_lens", kv_lens, torch.int32),
-    ):
-        check_dtype(name, tensor, dtype)
-    if num_q_heads % num_kv_heads:
-        raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
-    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
-    for name, size in (("qk_dim", qk_dim), ("v_dim", v_dim)):
-        if not 16 <= size <= 512:
-            raise NotImplementedError(f"{name} is {size}; 16 to 512 are supported")
-
-    rows = q_len * (num_q_heads // num_kv_heads)
+    num_pages, page_size, num_kv_heads, v_dim = v_cache.shape
+    rows, itemsize = q_len * (num_q_heads // num_kv_heads), q.element_size()
+    config = default_config(
+        batch=batch, rows=rows, num_kv_heads=num_kv_heads, qk_dim=qk_dim, v_dim=v_dim, page_size=page_size,
+        itemsize=itemsize, num_sms=num_sms(q.device),
+    )  # fmt: skip
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
     }  # fmt: skip
-    sms = num_sms(q.device)
-    config = default_config(batch, rows, num_kv_heads, qk_dim, v_dim, page_size, q.element_size(), sms)
     config |= {key: value for key, value in given.items() if value is not None}
+    if shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
+        needed = shared_bytes(config, qk_dim, v_dim, itemsize)
+        raise NotImplementedError(f"tiles need {needed} bytes of shared memory, an SM has {MAX_SHARED_BYTES}")
     if config["use_tma"] and page_size % config["block_n"]:
         raise NotImplementedError(f"use_tma needs page_size {page_size} to be a multiple of block_n")
+    constants = kernel_constants(
+        config, batch=batch, q_len=q_len, qk_dim=qk_dim, v_dim=v_dim, page_size=page_size, dtype=q.dtype
+    )
 
-    (k1, k2), (v1, v2) = head_tiles(qk_dim), head_tiles(v_dim)
     k_tiles = k_tiles2 = k_cache
     v_tiles = v_tiles2 = v_cache
     if config["use_tma"]:
         k_rows, v_rows = k_cache.view(num_pages * page_size, -1), v_cache.view(num_pages * page_size, -1)
-        k_tiles, k_tiles2 = (TensorDescriptor.from_tensor(k_rows, [config["block_n"], d]) for d in (k1, k2))
-        v_tiles, v_tiles2 = (TensorDescriptor.from_tensor(v_rows, [config["block_n"], d]) for d in (v1, v2))
+        k_tiles, k_tiles2 = (
+            TensorDescriptor.from_tensor(k_rows, [config["block_n"], constants[name]]) for name in ("K1", "K2")
+        )
+        v_tiles, v_tiles2 = (
+            TensorDescriptor.from_tensor(v_rows, [config["block_n"], constants[name]]) for name in ("V1", "V2")
+        )
     splits, all_rows = config["num_splits"], q_len * num_q_heads
     part_out, part_lse = allocate_partials(splits, batch, all_rows, v_dim, q.device)
-    batch_p2 = triton.next_power_of_2(batch)
     grid = (triton.cdiv(rows, config["block_m"]) * num_kv_heads * (batch if splits == 1 else splits),)
     merge = combine_config(splits, batch, all_rows, v_dim)
     merge_grid = combine_grid(merge, batch, all_rows, v_dim)
@@ -378,16 +424,12 @@ def bind(
         grouped_decode_kernel[grid](
             q, k_cache, v_cache, k_tiles, k_tiles2, v_tiles, v_tiles2, block_table, kv_lens, out, lse,
             part_out, part_lse, softmax_scale * LOG2_E, batch, q_len, num_q_heads, num_kv_heads,
-            block_table.shape[1], splits, QK_DIM=qk_dim, V_DIM=v_dim, PAGE_SIZE=page_size, K1=k1, K2=k2, V1=v1, V2=v2,
-            BLOCK_M=config["block_m"], BLOCK_N=config["block_n"], BATCH_P2=batch_p2,
-            SPLIT=splits > 1, CAUSAL=q_len > 1, TMA=bool(config["use_tma"]), SWAP=bool(config["swap"]),
-            STAGES=config["num_stages"], PRECISION="ieee" if q.dtype == torch.float32 else "tf32",
-            WARPS=config["num_warps"], num_warps=config["num_warps"],
+            block_table.shape[1], splits, num_warps=config["num_warps"], **constants,
         )  # fmt: skip
         if splits > 1:
             combine_kernel[merge_grid](
                 part_out, part_lse, out, lse, kv_lens, batch, all_rows, splits,
-                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=batch_p2, **merge,
+                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"], **merge,
             )  # fmt: skip
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0

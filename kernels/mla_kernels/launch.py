@@ -1,6 +1,6 @@
 """What every `bind` of this package returns, and the shape checks they share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -12,18 +12,20 @@ class Launch:
     beside the caller's tensors. A call writes `out` and `lse` fully and does not wait for the device.
     """
 
-    config: dict[str, int | str | float]
+    config: Mapping[str, int | str | float]
     workspace_bytes: int
     run: Callable[[], None]
 
     def __call__(self) -> None:
+        """Enqueue the work on the current stream."""
         self.run()
 
 
 def check_shape(name: str, tensor, *shape: int | None) -> None:
     """ValueError unless `tensor` is contiguous and has this shape (None accepts any size)."""
     actual = tuple(tensor.shape)
-    if len(actual) != len(shape) or any(want is not None and want != have for want, have in zip(shape, actual)):
+    fits = len(actual) == len(shape) and all(want in (None, have) for want, have in zip(shape, actual, strict=True))
+    if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} has shape {list(actual)}, expected [{wanted}]")
     if not tensor.is_contiguous():

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.paged_torch import Gather, find_tokens
+from mla_kernels.paged_torch import Gather, find_tokens, fill_zero
 
 
 def bind(
@@ -40,7 +40,7 @@ def bind(
     check_dtype("out", out, q.dtype)
     tokens = find_tokens(block_table, kv_lens, q_len, kv_cache.shape[1])
     if tokens.slots.shape[1] == 0:
-        return Launch({}, 0, lambda: out.zero_() and None)
+        return Launch({}, 0, lambda: fill_zero(out))
     hidden = None if tokens.hidden is None else tokens.hidden.repeat_interleave(num_q_heads, 1)  # [B, Q * H, L]
     attend = _attend_fused if q.device.type == "cpu" else _attend_in_products
     latents = Gather(kv_cache, tokens.slots)

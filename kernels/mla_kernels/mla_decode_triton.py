@@ -29,11 +29,20 @@ MAX_SHARED_BYTES = 232_448
 
 
 @triton.jit
-def _softmax_step(nope, rope, scale_log2, seen, m, row_sum, TOKENS: tl.constexpr, MASKED: tl.constexpr):
+def _scores(q, k, SWAP: tl.constexpr, PRECISION: tl.constexpr):
+    """q k^T as [M, N], or k q^T as [N, M] when tokens are the M of the product."""
+    return tl.dot(k if SWAP else q, tl.trans(q if SWAP else k), input_precision=PRECISION)
+
+
+@triton.jit
+def _weigh(p, v, acc, SWAP: tl.constexpr, PRECISION: tl.constexpr):
+    """acc + p v as [M, V], or acc + v^T p as [V, M] when tokens are the M of the scores."""
+    return tl.dot(tl.trans(v) if SWAP else p, p if SWAP else v, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def _softmax_step(s, m, row_sum, TOKENS: tl.constexpr):
     """One online-softmax step: new maximum, the factor for what came before, the weights, and their running sum."""
-    s = nope * scale_log2 + rope * scale_log2
-    if MASKED:
-        s = tl.where(seen, s, -float("inf"))
     m_new = tl.maximum(m, tl.max(s, TOKENS))  # [M]
     fade = tl.exp2(m - m_new)
     p = tl.exp2(s - tl.expand_dims(m_new, TOKENS))
@@ -48,28 +57,23 @@ def _attend(
 ):  # fmt: skip
     """Fold one block of the cache into the running maximum, sum and output."""
     TOKENS: tl.constexpr = 0 if SWAP else 1
-    if SWAP:
-        nope = tl.dot(k_nope, tl.trans(q_nope), input_precision=PRECISION)  # [N, M]
-        rope = tl.dot(k_rope, tl.trans(q_rope), input_precision=PRECISION)
-    else:
-        nope = tl.dot(q_nope, tl.trans(k_nope), input_precision=PRECISION)  # [M, N]
-        rope = tl.dot(q_rope, tl.trans(k_rope), input_precision=PRECISION)
+    # scaled apart: as one accumulator, Triton would lay the two products out differently and convert between them
+    s = _scores(q_rope, k_rope, SWAP, PRECISION) * scale_log2
+    s += _scores(q_nope, k_nope, SWAP, PRECISION) * scale_log2
+    if MASKED:
+        s = tl.where(seen, s, -float("inf"))
     if UNCHAIN:
         # Triton lets each warp group compute all scores of a 64-row tile if it sees that they lead to a second
         # product; it does not look through a branch, so one that is always taken halves that work
         fade = tl.full(m.shape, 1.0, tl.float32)
-        p = nope.to(k_nope.dtype)
+        p = s.to(k_nope.dtype)
         if always > 0:
-            m, fade, p32, row_sum = _softmax_step(nope, rope, scale_log2, seen, m, row_sum, TOKENS, MASKED)
+            m, fade, p32, row_sum = _softmax_step(s, m, row_sum, TOKENS)
             p = p32.to(k_nope.dtype)
     else:
-        m, fade, p32, row_sum = _softmax_step(nope, rope, scale_log2, seen, m, row_sum, TOKENS, MASKED)
+        m, fade, p32, row_sum = _softmax_step(s, m, row_sum, TOKENS)
         p = p32.to(k_nope.dtype)
-    acc = acc * tl.expand_dims(fade, TOKENS)
-    if SWAP:
-        acc = tl.dot(tl.trans(k_nope), p, acc, input_precision=PRECISION)  # [V, M]
-    else:
-        acc = tl.dot(p, k_nope, acc, input_precision=PRECISION)  # [M, V]
+    acc = _weigh(p, k_nope, acc * tl.expand_dims(fade, TOKENS), SWAP, PRECISION)
     return m, row_sum, acc
 
 
@@ -78,14 +82,14 @@ def mla_decode_kernel(
     q, kv_cache, nope_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
     scale_log2, batch, q_len, num_q_heads, max_pages, num_splits,
     KV_LORA_RANK: tl.constexpr, ROPE_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
-    SPLIT: tl.constexpr, CAUSAL: tl.constexpr, TMA: tl.constexpr, SWAP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr, SPLIT: tl.constexpr, CAUSAL: tl.constexpr,
+    TMA: tl.constexpr, SWAP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
 ):  # fmt: skip
     """Attention of one row block over one part of the cache; writes `out`, `lse` or the part's partial."""
     KV_DIM: tl.constexpr = KV_LORA_RANK + ROPE_DIM
     TOKENS: tl.constexpr = 0 if SWAP else 1
     TAIL_N: tl.constexpr = BLOCK_N if SWAP else 16
-    UNCHAIN: tl.constexpr = WARPS * 16 > (BLOCK_N if SWAP else BLOCK_M) and BLOCK_M >= 64
+    UNCHAIN: tl.constexpr = (BLOCK_N if SWAP else BLOCK_M) < WARPS * 16 and (SWAP or BLOCK_M >= 64)
     rows = q_len * num_q_heads
     row_blocks = tl.cdiv(rows, BLOCK_M)
     # row blocks innermost: the programs that read the same part run together and share it in L2
@@ -116,12 +120,8 @@ def mla_decode_kernel(
         q_rope = tl.load(q_row + KV_LORA_RANK + r[None, :], mask=row_ok[:, None], other=0.0)  # [M, R]
 
         m = tl.full((BLOCK_M,), -1e30, tl.float32)
-        if SWAP:
-            sum_tile = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-            acc = tl.zeros((KV_LORA_RANK, BLOCK_M), tl.float32)
-        else:
-            sum_tile = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-            acc = tl.zeros((BLOCK_M, KV_LORA_RANK), tl.float32)
+        sum_tile = tl.zeros((BLOCK_N, BLOCK_M) if SWAP else (BLOCK_M, BLOCK_N), tl.float32)
+        acc = tl.zeros((KV_LORA_RANK, BLOCK_M) if SWAP else (BLOCK_M, KV_LORA_RANK), tl.float32)
 
         if TMA:
             page = tl.load(pages + lo * BLOCK_N // PAGE_SIZE, mask=lo < mid, other=0)
@@ -161,10 +161,7 @@ def mla_decode_kernel(
             k_nope = tl.load(k_row + c[None, :])  # [T, C]
             k_rope = tl.load(k_row + KV_LORA_RANK + r[None, :])  # [T, R]
             seen = tl.expand_dims(pos, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
-            if SWAP:
-                sum_tail = tl.zeros((TAIL_N, BLOCK_M), tl.float32)
-            else:
-                sum_tail = tl.zeros((BLOCK_M, TAIL_N), tl.float32)
+            sum_tail = tl.zeros((TAIL_N, BLOCK_M) if SWAP else (BLOCK_M, TAIL_N), tl.float32)
             m_old = m
             m, sum_tail, acc = _attend(
                 q_nope, q_rope, k_nope, k_rope, seen, m, sum_tail, acc, scale_log2, kv_len,
@@ -189,23 +186,78 @@ def mla_decode_kernel(
             tl.store(part_lse + cell, lse2, mask=row_ok)
 
 
-def default_config(
-    batch: int, q_len: int, num_q_heads: int, kv_dim: int, page_size: int, itemsize: int, sms: int
-) -> dict[str, int]:
+def default_config(*, rows: int, kv_dim: int, page_size: int, itemsize: int, num_sms: int) -> dict[str, int]:
     """Tile sizes, warps, stages and splits for a shape: few rows swap the operands so that tokens are WGMMA's M."""
-    rows = q_len * num_q_heads
     if itemsize == 4:
-        config = {"block_m": 16, "block_n": 16, "num_warps": 4, "num_stages": 2, "swap": 0}
+        block_m, block_n, num_warps, swap = 16, 16, 4, 0
     elif rows <= 16:
-        config = {"block_m": 16, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 1}
+        block_m, block_n, num_warps, swap = 16, 64, 4, 1
     elif rows <= 32:
-        config = {"block_m": 32, "block_n": 64, "num_warps": 4, "num_stages": 3, "swap": 1}
+        block_m, block_n, num_warps, swap = 32, 64, 4, 1
     else:
-        config = {"block_m": 64, "block_n": 64, "num_warps": 8, "num_stages": 3, "swap": 0}
-    config["use_tma"] = int(itemsize == 2 and page_size % config["block_n"] == 0 and kv_dim * itemsize % 16 == 0)
-    row_blocks = -(-rows // config["block_m"])
-    config["num_splits"] = max(1, sms // row_blocks)
+        block_m, block_n, num_warps, swap = 64, 64, 8, 0
+    config = {
+        "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": 2, "swap": swap,
+        "num_splits": max(1, num_sms // -(-rows // block_m)),
+    }  # fmt: skip
+    while config["block_n"] > 16 and shared_bytes(config, kv_dim, itemsize) > MAX_SHARED_BYTES:
+        config["block_n"] //= 2
+    config["use_tma"] = int(itemsize == 2 and page_size % config["block_n"] == 0)
     return config
+
+
+def kernel_constants(
+    config: dict[str, int], *, batch: int, q_len: int, kv_lora_rank: int, rope_dim: int, page_size: int, dtype: torch.dtype
+) -> dict[str, int | bool | str]:
+    """Compile-time arguments of `mla_decode_kernel` for a configuration and shape."""
+    return {
+        "KV_LORA_RANK": kv_lora_rank,
+        "ROPE_DIM": rope_dim,
+        "PAGE_SIZE": page_size,
+        "BLOCK_M": config["block_m"],
+        "BLOCK_N": config["block_n"],
+        "BATCH_P2": triton.next_power_of_2(batch),
+        "SPLIT": config["num_splits"] > 1,
+        "CAUSAL": q_len > 1,
+        "TMA": bool(config["use_tma"]),
+        "SWAP": bool(config["swap"]),
+        "STAGES": config["num_stages"],
+        "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
+        "WARPS": config["num_warps"],
+    }
+
+
+def shared_bytes(config: dict[str, int], kv_dim: int, itemsize: int) -> int:
+    """Shared memory of a program: the query tile, the KV buffers that the pipeliner keeps, and the weights."""
+    wgmma = itemsize == 2 and config["block_n" if config["swap"] else "block_m"] >= 64
+    buffers = config["num_stages"] if wgmma else max(1, config["num_stages"] - 1)
+    weights = config["block_m"] * config["block_n"]
+    return ((config["block_m"] + buffers * config["block_n"]) * kv_dim + weights) * itemsize
+
+
+def _check(q, kv_cache, block_table, kv_lens, out, lse) -> None:
+    check_shape("q", q, None, None, None, None)
+    batch, q_len, num_q_heads, kv_dim = q.shape
+    kv_lora_rank = out.shape[-1]
+    rope_dim = kv_dim - kv_lora_rank
+    check_shape("kv_cache", kv_cache, None, None, kv_dim)
+    check_shape("block_table", block_table, batch, None)
+    check_shape("kv_lens", kv_lens, batch)
+    check_shape("out", out, batch, q_len, num_q_heads, kv_lora_rank)
+    check_shape("lse", lse, batch, q_len, num_q_heads)
+    for name, tensor, dtype in (
+        ("kv_cache", kv_cache, q.dtype),
+        ("out", out, q.dtype),
+        ("lse", lse, torch.float32),
+        ("block_table", block_table, torch.int32),
+        ("kv_lens", kv_lens, torch.int32),
+    ):
+        check_dtype(name, tensor, dtype)
+    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
+    for name, size in (("kv_lora_rank", kv_lora_rank), ("qk_rope_head_dim", rope_dim)):
+        if size < 16 or size & (size - 1):
+            raise NotImplementedError(f"{name} is {size}; powers of two from 16 are supported")
 
 
 def bind(
@@ -242,54 +294,39 @@ def bind(
     is the number of equal runs that the batch's KV blocks are cut into (1: a program per request, no combine).
 
     Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: ranks and
-    rope dims that are not powers of two of at least 16, or tiles beyond the shared memory of an SM.
+    rope dims that are not powers of two of at least 16, or tiles beyond the shared memory of an SM
+    (`shared_bytes`).
     """
-    check_shape("q", q, None, None, None, None)
+    _check(q, kv_cache, block_table, kv_lens, out, lse)
     batch, q_len, num_q_heads, kv_dim = q.shape
-    kv_lora_rank = out.shape[-1]
+    kv_lora_rank = out.shape[3]
     rope_dim = kv_dim - kv_lora_rank
-    check_shape("kv_cache", kv_cache, None, None, kv_dim)
-    check_shape("block_table", block_table, batch, None)
-    check_shape("kv_lens", kv_lens, batch)
-    check_shape("out", out, batch, q_len, num_q_heads, kv_lora_rank)
-    check_shape("lse", lse, batch, q_len, num_q_heads)
-    for name, tensor, dtype in (
-        ("kv_cache", kv_cache, q.dtype),
-        ("out", out, q.dtype),
-        ("lse", lse, torch.float32),
-        ("block_table", block_table, torch.int32),
-        ("kv_lens", kv_lens, torch.int32),
-    ):
-        check_dtype(name, tensor, dtype)
-    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
-    for name, size in (("kv_lora_rank", kv_lora_rank), ("qk_rope_head_dim", rope_dim)):
-        if size < 16 or size & (size - 1):
-            raise NotImplementedError(f"{name} is {size}; powers of two from 16 are supported")
-
     num_pages, page_size, _ = kv_cache.shape
-    rows = q_len * num_q_heads
-    sms = num_sms(q.device)
+    rows, itemsize = q_len * num_q_heads, q.element_size()
+    config = default_config(rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=num_sms(q.device))
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
     }  # fmt: skip
-    config = default_config(batch, q_len, num_q_heads, kv_dim, page_size, q.element_size(), sms)
     config |= {key: value for key, value in given.items() if value is not None}
-    tile_bytes = (config["block_m"] + config["block_n"]) * kv_dim * q.element_size()
-    if tile_bytes > MAX_SHARED_BYTES:
-        raise NotImplementedError(f"tiles of {tile_bytes} bytes exceed the {MAX_SHARED_BYTES} of shared memory")
+    if shared_bytes(config, kv_dim, itemsize) > MAX_SHARED_BYTES:
+        raise NotImplementedError(
+            f"tiles need {shared_bytes(config, kv_dim, itemsize)} bytes of shared memory, an SM has {MAX_SHARED_BYTES}"
+        )
     if config["use_tma"] and page_size % config["block_n"]:
         raise NotImplementedError(f"use_tma needs page_size {page_size} to be a multiple of block_n")
 
-    splits, tile = config["num_splits"], (config["block_n"],)
+    splits = config["num_splits"]
     part_out, part_lse = allocate_partials(splits, batch, rows, kv_lora_rank, q.device)
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
     nope_tiles = rope_tiles = tokens
     if config["use_tma"]:
-        nope_tiles = TensorDescriptor.from_tensor(tokens, [*tile, kv_lora_rank])
-        rope_tiles = TensorDescriptor.from_tensor(tokens, [*tile, rope_dim])
-    batch_p2 = triton.next_power_of_2(batch)
+        nope_tiles = TensorDescriptor.from_tensor(tokens, [config["block_n"], kv_lora_rank])
+        rope_tiles = TensorDescriptor.from_tensor(tokens, [config["block_n"], rope_dim])
+    constants = kernel_constants(
+        config, batch=batch, q_len=q_len, kv_lora_rank=kv_lora_rank, rope_dim=rope_dim, page_size=page_size,
+        dtype=q.dtype,
+    )  # fmt: skip
     grid = (triton.cdiv(rows, config["block_m"]) * (batch if splits == 1 else splits),)
     merge = combine_config(splits, batch, rows, kv_lora_rank)
     merge_grid = combine_grid(merge, batch, rows, kv_lora_rank)
@@ -298,16 +335,12 @@ def bind(
         mla_decode_kernel[grid](
             q, kv_cache, nope_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
             softmax_scale * LOG2_E, batch, q_len, num_q_heads, block_table.shape[1], splits,
-            KV_LORA_RANK=kv_lora_rank, ROPE_DIM=rope_dim, PAGE_SIZE=page_size,
-            BLOCK_M=config["block_m"], BLOCK_N=config["block_n"], BATCH_P2=batch_p2,
-            SPLIT=splits > 1, CAUSAL=q_len > 1, TMA=bool(config["use_tma"]), SWAP=bool(config["swap"]), STAGES=config["num_stages"],
-            PRECISION="ieee" if q.dtype == torch.float32 else "tf32", num_warps=config["num_warps"],
-            WARPS=config["num_warps"],
+            num_warps=config["num_warps"], **constants,
         )  # fmt: skip
         if splits > 1:
             combine_kernel[merge_grid](
                 part_out, part_lse, out, lse, kv_lens, batch, rows, splits,
-                V_DIM=kv_lora_rank, BLOCK_N=config["block_n"], BATCH_P2=batch_p2, **merge,
+                V_DIM=kv_lora_rank, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"], **merge,
             )  # fmt: skip
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0

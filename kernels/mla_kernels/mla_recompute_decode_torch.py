@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.paged_torch import Attention, Gather, find_tokens
+from mla_kernels.paged_torch import Attention, Gather, find_tokens, fill_zero
 
 WORKSPACE_LIMIT_BYTES = 8 << 30
 
@@ -48,7 +48,7 @@ def bind(
     tokens = find_tokens(block_table, kv_lens, q_len, kv_cache.shape[1])
     kv_len = tokens.slots.shape[1]
     if kv_len == 0:
-        return Launch({}, 0, lambda: out.zero_() and None)
+        return Launch({}, 0, lambda: fill_zero(out))
     request_bytes = kv_len * num_q_heads * (nope_dim + qk_head_dim + 2 * v_head_dim) * q.element_size()
     chunk = max(1, min(batch, workspace_limit_bytes // request_bytes))
     latents = Gather(kv_cache, tokens.slots[:chunk])

@@ -45,6 +45,11 @@ def find_tokens(block_table: Tensor, kv_lens: Tensor, q_len: int, page_size: int
     )
 
 
+def fill_zero(out: Tensor) -> None:
+    """The result of a batch without any cached token."""
+    out.zero_()
+
+
 class Gather:
     """Copies a cache's tokens in order into a workspace of its own: `[batch, kv_len, ...]` from pages.
 

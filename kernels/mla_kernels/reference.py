@@ -22,7 +22,7 @@ def grouped_decode(q, k_cache, v_cache, block_table, kv_lens, softmax_scale):
     kv_lens int32 `[batch]`; any float dtypes. Returns out `[batch, q_len, num_q_heads, v_dim]` and
     lse `[batch, q_len, num_q_heads]`, float64, lse in natural log.
     """
-    batch, q_len, num_q_heads, qk_dim = q.shape
+    _, q_len, num_q_heads, qk_dim = q.shape
     num_kv_heads, v_dim = k_cache.shape[2], v_cache.shape[3]
     group = num_q_heads // num_kv_heads
     out, lse = _empty_results(q, v_dim)
@@ -60,7 +60,7 @@ def mla_recompute_decode(q, kv_cache, kv_b_proj, block_table, kv_lens, v_head_di
     times the latent, followed by the rope columns that all heads share; its values are the other rows times the
     latent. Returns out `[batch, q_len, num_q_heads, v_head_dim]` and lse.
     """
-    batch, q_len, num_q_heads, _ = q.shape
+    _, q_len, num_q_heads, _ = q.shape
     kv_lora_rank, nope_dim = kv_b_proj.shape[2], kv_b_proj.shape[1] - v_head_dim
     out, lse = _empty_results(q, v_head_dim)
     for b, kv_len in enumerate(kv_lens.tolist()):

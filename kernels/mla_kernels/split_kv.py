@@ -16,7 +16,6 @@ import triton
 import triton.language as tl
 
 
-
 @triton.jit
 def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
     """Requests [first, last) of this part, its block range [start, stop), and where request `first` starts."""

@@ -6,16 +6,18 @@ from typing import Annotated
 import typer
 
 from mlabench.errors import UsageError
-from mlabench.records.export import FORMATS, export, write_atomically
+from mlabench.records.export import FORMATS, export_bytes, write_atomically
 from mlabench.records.store import load_run
 
 FORMAT_HELP = f"One of {', '.join(FORMATS)}; by default what the name of --output ends in, else csv."
 
 
-def export_run(
+def export(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     kind: Annotated[str | None, typer.Option("--format", "-f", help=FORMAT_HELP)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; by default standard output.")
+    ] = None,
 ) -> None:
     """Write all records of a run as CSV, JSON, Parquet or Markdown.
 
@@ -27,7 +29,7 @@ def export_run(
     kind = kind or (suffix if suffix in FORMATS else "csv")
     if kind == "parquet" and output is None:
         raise UsageError("parquet is binary and needs a file: add -o FILE.parquet")
-    content = export(load_run(run), kind)
+    content = export_bytes(load_run(run), kind)
     if output is None:
         typer.echo(content.decode(), nl=False)
     else:

@@ -4,19 +4,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlabench.cli.show import console
-from mlabench.errors import UsageError
+from mlabench.errors import ExitCode, UsageError
 from mlabench.units import format_exact, format_latency, format_ratio_interval
 from mlabench.verdict.compare import Point, Verdict
-from mlabench.verdict.gate import WORDS, ExitCode, GateResult, run_gate
+from mlabench.verdict.gate import WORDS, GateResult, run_gate
 from mlabench.verdict.noise import NOISE
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _QUIET = frozenset({Verdict.SAME, Verdict.UNMEASURED})
 _STYLES = {ExitCode.PASS: "green", ExitCode.INCONCLUSIVE: "yellow"}
@@ -97,26 +94,26 @@ def _line(text: str, style: str | None = None) -> None:
 
 
 def _print_table(points: Sequence[Point]) -> None:
-    """As wide as its longest word needs, so that a narrow screen breaks no word."""
+    """Never narrower than its numbers and its longest word, so that a narrow screen breaks none of them."""
     from rich import box
     from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
 
+    rows = [_cells(point) for point in points]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("verdict", "baseline", "current", "ratio [90%]"):
-        table.add_column(header, no_wrap=True, justify="left" if header == "verdict" else "right")
-    table.add_column("point")
-    for point in points:
-        _add_row(table, point)
+    for column, header in enumerate(("verdict", "baseline", "current", "ratio [90%]")):
+        width = max(len(text) for text in (header, *(row[column] for row in rows)))
+        table.add_column(header, justify="right" if column else "left", no_wrap=True, min_width=width)
+    table.add_column("point", min_width=max(len(word) for row in rows for word in row[-1].split()))
+    for row in rows:
+        table.add_row(*map(Text, row))
     screen = console()
-    unbounded = screen.options.update(max_width=10_000)
-    screen.width = max(screen.width, Measurement.get(screen, unbounded, table).minimum)
+    screen.width = max(screen.width, Measurement.get(screen, screen.options.update(max_width=10_000), table).minimum)
     screen.print(table)
 
 
-def _add_row(table: "Table", point: Point) -> None:
-    from rich.text import Text
-
+def _cells(point: Point) -> tuple[str, ...]:
     _, kernel, method = point.key
     ratio = point.ratio
     times = (ratio.baseline_us, ratio.current_us) if ratio else (None, None)
@@ -124,4 +121,4 @@ def _add_row(table: "Table", point: Point) -> None:
     changes = (f"{c.name} {format_exact(c.baseline)} is now {format_exact(c.current)}" for c in point.changes)
     notes = "; ".join(filter(None, (point.reason, *changes, *point.warnings)))
     where = f"{kernel} ({method}): {point.label}" + (f" - {notes}" if notes else "")
-    table.add_row(point.verdict.value, *map(format_latency, times), interval, Text(where))
+    return (point.verdict.value, *map(format_latency, times), interval, where)

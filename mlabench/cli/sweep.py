@@ -11,7 +11,7 @@ import typer
 
 from mlabench.cases.axes import parse_axis
 from mlabench.cli.show import print_table, progress
-from mlabench.errors import UsageError
+from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device, device_name
 from mlabench.measure.config import SweepConfig, load_config
 from mlabench.measure.plan import Point, estimate_point_s, make_points
@@ -21,12 +21,8 @@ from mlabench.records.metrics import latency_us
 from mlabench.records.record import Record
 from mlabench.records.store import is_run, load_run
 from mlabench.units import format_bytes, format_latency, format_seconds
-from mlabench.verdict.gate import ExitCode
 
 RUNS_FOLDER = Path("results/runs")
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def sweep(
@@ -146,7 +142,7 @@ def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume
             run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(_line(record)))
         except KeyboardInterrupt:
             typer.echo(f"mlabench: interrupted; go on with: mlabench sweep --resume --out {path}", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _title(point: Point) -> str:

@@ -4,7 +4,6 @@ import io
 import json
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from mlabench.errors import UsageError, near_names
@@ -20,7 +19,7 @@ MARKDOWN_COLUMNS = (
 """A Markdown table is read by people: it leaves out the columns that only machines ask for."""
 
 
-def export(run: Run, kind: str) -> bytes:
+def export_bytes(run: Run, kind: str) -> bytes:
     """All records of a run as `csv`, `json`, `parquet` or `md`.
 
     Raises `UsageError` for an unknown format, and for parquet where pyarrow is missing.
@@ -56,19 +55,20 @@ def _json(run: Run) -> bytes:
 
 
 def _parquet(run: Run) -> bytes:
-    if find_spec("pyarrow") is None:
-        raise UsageError("parquet needs pyarrow: pip install 'mlabench[parquet]', or choose --format csv")
     buffer = io.BytesIO()
-    frame([run]).to_parquet(buffer, engine="pyarrow", index=False)
+    try:
+        frame([run]).to_parquet(buffer, engine="pyarrow", index=False)
+    except ImportError:
+        raise UsageError("parquet needs pyarrow: pip install 'mlabench[parquet]', or choose --format csv") from None
     return buffer.getvalue()
 
 
 def _markdown(run: Run) -> bytes:
     table = frame([run])[list(MARKDOWN_COLUMNS)]
     # A case id of digits alone, or with one e among them, is text that looks like a number.
-    text_columns = [place for place, dtype in enumerate(table.dtypes) if dtype.kind not in "iuf"]
-    plain = table.astype(object).where(table.notna(), None).replace(r"\s*\n\s*", " ", regex=True)
-    plain = plain.replace(r"\|", r"\\|", regex=True)
+    text_columns = len(table) > 0 and [place for place, dtype in enumerate(table.dtypes) if dtype.kind not in "iuf"]
+    plain = table.astype(object).where(table.notna(), None)
+    plain["reason"] = [" ".join(reason.split()).replace("|", "\\|") for reason in plain["reason"]]
     return (plain.to_markdown(index=False, disable_numparse=text_columns) + "\n").encode()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlabench.report.figures import FIGURES, FigureRow
-from mlabench.report.series import NothingToShow, View
+from mlabench.report.series import NothingToShowError, View
 from mlabench.report.style import RC
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ONE_LINE_TITLE = 72
 """Characters of a title that fit the width of a figure."""
 
-PNG_COLOURS = 96
+PNG_COLOURS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
     heading = row.heading(view.context)
     try:
         figure = row.draw(view.frame, view.context)
-    except NothingToShow as reason:
+    except NothingToShowError as reason:
         return Picture(row, heading, "", {}, f"{row.title} is left out: {reason}")
     figure.suptitle(heading if len(heading) <= ONE_LINE_TITLE else heading.replace(", ", "\n", 1), fontsize=12)
     savers = {"png": _png, "svg": _svg}

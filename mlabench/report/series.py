@@ -22,7 +22,7 @@ SIZES = ("head_dim", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_
 MOST_PANELS = 3
 
 
-class NothingToShow(Exception):
+class NothingToShowError(Exception):
     """A figure has no data to draw; the message is a sentence that says why."""
 
 
@@ -38,8 +38,8 @@ class Series:
 class Context:
     """What the rows of a figure have in common, and how its panels are laid out.
 
-    Figures of one head count draw `num_q_heads`. `x` is `kv_len`, or `batch` where there is only one `kv_len`; the other
-    is `panel`, and `panels` are its values that are drawn. `batch` is the one that figures of a single batch draw.
+    Figures of one head count draw `num_q_heads`. `x` is `kv_len`, or `batch` where there is only one `kv_len`; the
+    other is `panel`, and `panels` are its values that are drawn. Figures of a single batch size draw `batch`.
     """
 
     device_name: str
@@ -69,7 +69,9 @@ class Context:
         """What a caption may name in braces."""
         heads = [str(value) for value in self.all_num_q_heads if value != self.num_q_heads]
         axis = "Batch sizes" if self.panel == "batch" else "Cache lengths"
-        drawn = f"{axis} drawn: {_listed(self.panels)}" + (f" of {_listed(self.all_panels)}." if self.all_panels != self.panels else ".")
+        drawn = f"{axis} drawn: {_listed(self.panels)}" + (
+            f" of {_listed(self.all_panels)}." if self.all_panels != self.panels else "."
+        )
         return {
             "panels": drawn,
             "heads": f"{self.num_q_heads} query heads" + (f" (also measured: {', '.join(heads)})" if heads else ""),
@@ -87,24 +89,27 @@ class View:
 
     frame: "pandas.DataFrame"
     context: Context
-    runs: tuple[Run, ...]
 
     @property
     def title(self) -> str:
-        """Machine, dtype and timing method in one line."""
-        return f"{self.context.device_name}, {self.context.dtype}, timed by {self.context.method}"
+        """Machine, dtype, timing method and state of the cache in one line."""
+        context = self.context
+        cache = f", {context.cache} cache" if context.cache else ""
+        return f"{context.device_name}, {context.dtype}, timing method {context.method}{cache}"
 
 
 def make_views(runs: Sequence[Run]) -> tuple[View, ...]:
     """One view for each machine, timing method and dtype, the one with most measured points first.
 
-    Numbers of two machines or two methods are never drawn together. Where runs of a machine measured the same point, the
-    last run's counts.
+    Numbers of two machines or two methods are never drawn together. Where runs of a machine measured the same point,
+    the last run's counts.
     """
     machines: dict[Any, list[Run]] = {}
     for run in runs:
         fingerprint = run.manifest.fingerprint
-        machines.setdefault((fingerprint.device_name, fingerprint.processors, fingerprint.power_limit_w), []).append(run)
+        machines.setdefault((fingerprint.device_name, fingerprint.processors, fingerprint.power_limit_w), []).append(
+            run
+        )
     views = [
         _view(rows, device_runs)
         for device_runs in machines.values()
@@ -141,12 +146,12 @@ def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
             rows = rows.drop(part.index.difference(_most_common(part, SIZES, left_out).index))
     series = _pick_series(rows, left_out)
     rows = rows[rows["series"].isin([one.name for one in series])]
-    return View(rows, _context(rows, runs, series, left_out), tuple(runs))
+    return View(rows, _context(rows, runs, series, left_out))
 
 
 def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str]) -> Context:
     ok = rows[rows["status"] == "ok"] if (rows["status"] == "ok").any() else rows
-    heads = _widest(ok, "num_q_heads")
+    heads = _widest(ok, rows, "num_q_heads")
     drawn = ok[ok["num_q_heads"] == heads]
     x, panel = ("batch", "kv_len") if drawn["kv_len"].nunique() == 1 < drawn["batch"].nunique() else ("kv_len", "batch")
     panels = _numbers(drawn[panel])
@@ -166,7 +171,7 @@ def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series
         panel=panel,
         panels=_spread(panels),
         all_panels=panels,
-        batch=_widest(drawn, "batch"),
+        batch=_widest(drawn, rows[rows["num_q_heads"] == heads], "batch"),
         left_out=tuple(left_out),
     )
 
@@ -197,10 +202,14 @@ def _pick_series(rows: "pandas.DataFrame", left_out: list[str]) -> tuple[Series,
     return tuple(picked)
 
 
-def _widest(rows: "pandas.DataFrame", column: str) -> int:
-    """The value of the column with the most series, then the most rows, then the largest."""
-    groups = {int(value): part for value, part in rows.groupby(column)}
-    return max(groups, key=lambda value: (groups[value]["series"].nunique(), groups[value]["case_id"].nunique(), value))
+def _widest(ok: "pandas.DataFrame", asked: "pandas.DataFrame", column: str) -> int:
+    """The value of the column for which most series were measured, then most cases asked for, then the largest."""
+
+    def rank(value: int) -> tuple[int, int, int]:
+        series, cases = ok[ok[column] == value]["series"], asked[asked[column] == value]["case_id"]
+        return series.nunique(), cases.nunique(), value
+
+    return max(_numbers(ok[column]), key=rank)
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -41,7 +41,7 @@ STYLES: tuple[Style, ...] = (
 
 CEILING_COLOUR = "#555555"
 
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "axes.axisbelow": True,
@@ -92,7 +92,7 @@ def thinned(values: Sequence[float], most: int) -> list[float]:
 
 
 def log_ticks(axis: "Axis", text: Any, low: float, high: float) -> None:
-    """Labelled ticks on a logarithmic axis whose data spans `low` to `high`: 1, 2, 5 where there is room, else decades."""
+    """Labelled ticks on a logarithmic axis whose data spans `low` to `high`: 1, 2, 5, 10 where there is room."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     decades = high / low

@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from mlabench.errors import MissingBaselineError, UsageError
+from mlabench.errors import ExitCode, MissingBaselineError, UsageError
 from mlabench.records.store import Run, load_run
 from mlabench.units import format_latency, format_percent
 from mlabench.verdict.compare import COMPARED, FALSE_DISCOVERY_RATE, MIN_SAMPLES, Point, Verdict, compare_runs
@@ -15,24 +14,6 @@ from mlabench.verdict.noise import CONFIDENCE, NOISE, Noise
 
 SCHEMA_VERSION = 1
 """Of the values that `GateResult.to_json` gives; raised when one changes its meaning or goes."""
-
-
-class ExitCode(IntEnum):
-    """What the gate says to the shell. Stable: a script may rely on each value.
-
-    The first that applies, in this order: 2, 4, 5, 6, 1, 3, 0. Without usable arguments (2) or a baseline that this
-    machine can be held against (4) nothing is judged. An incorrect kernel (5) needs no baseline to be wrong, and must
-    not hide behind a run without any time (6), which in turn would make every point look lost (1). A regression stands
-    whatever else remains unclear (3). What is left has compared at least one point, and every one of them is fine.
-    """
-
-    PASS = 0
-    REGRESSION = 1
-    USAGE = 2
-    INCONCLUSIVE = 3
-    NO_BASELINE = 4
-    INCORRECT = 5
-    NOTHING_MEASURED = 6
 
 
 WORDS: Mapping[Verdict, str] = {

@@ -9,6 +9,8 @@ from mlabench.records.record import Timing
 
 WARMUP_CALLS = 2
 
+LEAST_SAMPLES = 5
+
 
 @dataclass(frozen=True, slots=True)
 class CpuTimer:
@@ -17,11 +19,11 @@ class CpuTimer:
     method: ClassVar[str] = "cpu"
 
     def measure(self, launch: Call, before_sample: Call, budget: Budget) -> Timing:
-        """Time calls one by one; a slow call ends the sampling early, but never under three samples."""
+        """Time calls one by one; slow calls end the sampling early, but never under `LEAST_SAMPLES`."""
         for _ in range(WARMUP_CALLS):
             launch()
         first_us = _sample(launch, before_sample)
-        fitting = max(3, min(budget.min_samples, int(budget.max_s * 1e6 / max(first_us, 1.0))))
+        fitting = max(LEAST_SAMPLES, min(budget.min_samples, int(budget.max_s * 1e6 / max(first_us, 1.0))))
         fitted = Budget(budget.max_s, budget.precision, fitting, max(fitting, budget.max_samples))
         samples, stop = collect(lambda count: [_sample(launch, before_sample) for _ in range(count)], fitted)
         return Timing(samples, "warm", WARMUP_CALLS + 1, stop, _overhead_us())

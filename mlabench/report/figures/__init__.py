@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class FigureRow:
     """A figure: the stem of its file, its title, how to read it, and the function that draws it.
 
-    A caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShow` where the data carries no
-    such figure.
+    A caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShowError` where the data
+    carries no such figure.
     """
 
     name: str
@@ -39,45 +39,48 @@ FIGURES: tuple[FigureRow, ...] = (
     FigureRow(
         "latency",
         "Decode latency",
-        "Lower is faster; both axes are logarithmic. A line is the fastest kernel of each variant and form at {heads}; its "
-        "band is the median's 95% interval. {panels}",
+        "Lower is faster; both axes are logarithmic. A line is the fastest kernel of each variant and form at "
+        "{heads}; its band is the median's 95% interval. {panels}",
         latency.draw,
     ),
     FigureRow(
         "kv_bytes",
         "KV-cache bytes per token and layer",
-        "What one cached token occupies in one layer, computed from the tensors of the cases, at one precision for all and "
-        "with {heads}. Shorter bars fit more tokens into the same memory.",
+        "What one cached token occupies in one layer, computed from the tensors of the cases, at one precision for "
+        "all and with {heads}. Shorter bars fit more tokens into the same memory.",
         kv_bytes.draw,
     ),
     FigureRow(
         "speedup",
         "Speed-up over MHA and GQA",
-        "The baseline's latency over that of each other variant at the same batch, cache length and {heads}: above the line "
-        "at 1x is faster than the baseline, below is slower. Logarithmic axes. {panels}",
+        "The baseline's latency over that of each other variant at the same batch, cache length and {heads}: above "
+        "the line at 1x is faster than the baseline, below is slower. Logarithmic axes. {panels}",
         speedup.draw,
     ),
     FigureRow(
         "roofline",
         "Roofline",
-        "Numbers beside the points are query heads; each point is the largest batch at the longest cache of its series. Under "
-        "the slope, left of the ridge, memory traffic binds; under the flat roof, arithmetic binds. The nearer a point is to "
-        "the line above it, the less is left to gain. Intensity counts the least possible traffic.",
+        "Numbers beside the points are query heads; each point is the largest batch at the longest cache of its "
+        "series. Under the slope, left of the ridge, memory traffic binds; under the flat roof, arithmetic binds. "
+        "The nearer a point is to the line above it, the less is left to gain. Intensity counts the least possible "
+        "traffic.",
         roofline.draw,
         every_head_count=True,
     ),
     FigureRow(
         "rates",
         "Achieved bandwidth and FLOP rate",
-        "Least bytes of a call, and its FLOP, over its latency, at batch {batch} and {heads}. The grey lines are the most that "
-        "this machine reached in a plain stream and in a matrix product; the right axis is logarithmic.",
+        "Least bytes of a call, and its FLOP, over its latency, at batch {batch} and {heads}. The grey lines are "
+        "the most that this machine reached in a plain stream and in a matrix product; the right axis is "
+        "logarithmic.",
         rates.draw,
     ),
     FigureRow(
         "floor",
         "Share of the roofline's speed",
-        "The least time that the measured ceilings allow over the time taken: 100% cannot be beaten by a kernel that reads "
-        "its inputs from memory. A point above it found them in a cache. At {heads}. {panels}",
+        "The least time that the measured ceilings allow over the time taken: 100% cannot be beaten by a kernel "
+        "that reads its inputs from memory. A point above it found them in a cache, or the ceiling is too low. At "
+        "{heads}. {panels}",
         floor.draw,
     ),
 )

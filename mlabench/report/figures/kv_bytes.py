@@ -44,7 +44,9 @@ def _bars(rows: "pandas.DataFrame", context: Context) -> list[tuple[str, int, st
             continue
         key = (series.style.variant, int(own.iloc[0]))
         name = series.name.removeprefix("MLA ")
-        bars[key] = (f"{bars[key][0]},\n{name}", *bars[key][1:]) if key in bars else (series.name, key[1], series.style.colour)
+        bars[key] = (
+            (f"{bars[key][0]},\n{name}", *bars[key][1:]) if key in bars else (series.name, key[1], series.style.colour)
+        )
     return list(bars.values())
 
 

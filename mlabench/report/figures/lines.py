@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlabench.report.series import Context, NothingToShow, Series, measured
+from mlabench.report.series import Context, NothingToShowError, Series, measured
 from mlabench.report.style import Style, bottom_legend, new_figure, value_ticks
 from mlabench.units import format_tokens
 
@@ -23,7 +23,7 @@ def one_head_count(frame: "pandas.DataFrame", context: Context) -> "pandas.DataF
     rows = measured(frame)
     rows = rows[rows["num_q_heads"] == context.num_q_heads]
     if rows.empty:
-        raise NothingToShow("no point was measured.")
+        raise NothingToShowError("no point was measured.")
     return rows
 
 
@@ -50,7 +50,9 @@ def draw_lines(axes: "Axes", rows: "pandas.DataFrame", context: Context, column:
         if line.empty:
             continue
         x = line[context.x].to_numpy(dtype=float)
-        (handles[series.name],) = axes.plot(x, line[column].to_numpy(dtype=float), label=series.name, **look(series.style))
+        (handles[series.name],) = axes.plot(
+            x, line[column].to_numpy(dtype=float), label=series.name, **look(series.style)
+        )
         if column == "latency_us":
             low, high = (line[end].to_numpy(dtype=float) for end in ("latency_us_low", "latency_us_high"))
             axes.fill_between(x, low, high, color=series.style.colour, alpha=0.25, linewidth=0)
@@ -58,7 +60,11 @@ def draw_lines(axes: "Axes", rows: "pandas.DataFrame", context: Context, column:
 
 
 def line_panels(
-    rows: "pandas.DataFrame", context: Context, column: str, label: str, finish: Callable[["Axes", "pandas.DataFrame"], None]
+    rows: "pandas.DataFrame",
+    context: Context,
+    column: str,
+    label: str,
+    finish: Callable[["Axes", "pandas.DataFrame"], None],
 ) -> "Figure":
     """A figure with one panel for each value in `context.panels`; `finish` sets up the y axis that they share."""
     figure = new_figure()

@@ -56,5 +56,11 @@ def _flop_rate_axis(axes: "Axes", rows: "pandas.DataFrame", context: Context) ->
 def _ceiling(axes: "Axes", value: float, text: str) -> Any:
     axes.axhline(value, color=CEILING_COLOUR, linewidth=1.4)
     axes.annotate(
-        text, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 4), textcoords="offset points", ha="right", fontsize=11
+        text,
+        (1, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=11,
     )

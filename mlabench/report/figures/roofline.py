@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mlabench.machine.ceilings import Ceilings, ridge_flops_per_byte
 from mlabench.report.figures.labels import Label, free_offsets
 from mlabench.report.figures.lines import in_order, look
-from mlabench.report.series import Context, NothingToShow, measured
+from mlabench.report.series import Context, NothingToShowError, measured
 from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
 from mlabench.units import format_bandwidth, format_count, format_flop_rate, format_number
 
@@ -25,10 +25,10 @@ Point = tuple[float, float, int]
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     """One point a series and head count: its largest batch at its longest cache."""
     if context.ceilings is None or context.dtype not in context.ceilings.matmul_flops_per_s:
-        raise NothingToShow(f"the run holds no measured ceilings for {context.dtype}.")
+        raise NothingToShowError(f"the run holds no measured ceilings for {context.dtype}.")
     rows = measured(frame)
     if rows.empty:
-        raise NothingToShow("no point was measured.")
+        raise NothingToShowError("no point was measured.")
     rows = rows.sort_values(["kv_len", "batch"]).groupby(["series", "num_q_heads"]).tail(1)
     figure = new_figure(height_inches=5.0)
     axes = figure.subplots()
@@ -63,13 +63,20 @@ def _merged(points: list[Point]) -> list[tuple[float, float, str]]:
             groups[-1].append(point)
         else:
             groups.append([point])
-    return [(group[0][0], group[0][1], ", ".join(str(heads) for heads in sorted(p[2] for p in group))) for group in groups]
+    return [
+        (group[0][0], group[0][1], ", ".join(str(heads) for heads in sorted(p[2] for p in group))) for group in groups
+    ]
 
 
 def _annotate(axes: "Axes", labels: list[Label]) -> None:
     for label, offset in zip(labels, free_offsets(labels, axes.get_xlim(), axes.get_ylim()), strict=True):
         axes.annotate(
-            label.text, (label.x, label.y), xytext=offset, textcoords="offset points", va="center", color=label.dark_colour
+            label.text,
+            (label.x, label.y),
+            xytext=offset,
+            textcoords="offset points",
+            va="center",
+            color=label.dark_colour,
         )
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mlabench.report.figures.lines import draw_lines, in_order, one_head_count, set_x
-from mlabench.report.series import Context, NothingToShow
+from mlabench.report.series import Context, NothingToShowError
 from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
 from mlabench.units import format_ratio
 
@@ -21,7 +21,9 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     rows = rows[rows[context.panel].isin(context.panels)]
     tables = {name: table for name in _baselines(context) if len(table := speedups(rows, name))}
     if not tables:
-        raise NothingToShow("it needs MHA or GQA measured at the same batch, kv_len and number of heads as another variant.")
+        raise NothingToShowError(
+            "it needs MHA or GQA measured at the same batch, kv_len and number of heads as another variant."
+        )
     figure = new_figure(height_inches=2.1 + 1.9 * len(tables))
     grid = figure.subplots(len(tables), len(context.panels), sharex=True, sharey="row", squeeze=False)
     handles: dict[str, Any] = {}

@@ -1,0 +1,118 @@
+"""Sentences that a view's numbers carry; each is computed, and left out where the data does not hold it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mlabench.machine.ceilings import ridge_flops_per_byte
+from mlabench.report.figures.speedup import SHAPE
+from mlabench.report.series import View, measured
+from mlabench.units import (
+    format_count,
+    format_exact_bytes,
+    format_latency,
+    format_percent,
+    format_ratio,
+    format_tokens,
+)
+
+if TYPE_CHECKING:
+    import pandas
+
+BASELINES = ("mha", "gqa")
+FORMS = ("absorbed", "recompute", "expanded")
+"""Which form of MLA a sentence is about: the first one that was measured."""
+
+
+def findings(view: View) -> tuple[str, ...]:
+    """What the view shows, in at most three sentences with numbers."""
+    rows = view.frame[view.frame["num_q_heads"] == view.context.num_q_heads]
+    sentences = (sentence(view, rows) for sentence in SENTENCES)
+    return tuple(text for text in sentences if text)
+
+
+def cache_sentence(view: View, rows: "pandas.DataFrame") -> str:
+    """MLA's cache bytes against MHA's and GQA's at the same precision and head count."""
+    mla = _first_form(rows)
+    clauses = []
+    for series in _baselines(view) if mla is not None else ():
+        other = rows[rows["series"] == series]
+        if len(other):
+            clauses.append(_cache_clause(_cache_bytes(mla), _cache_bytes(other), series))
+    if not clauses:
+        return ""
+    return (
+        f"{_name(mla)} caches {format_exact_bytes(_cache_bytes(mla))} per token and layer in {view.context.dtype} at "
+        f"{view.context.num_q_heads} heads: {' and '.join(clauses)}, all at the same precision."
+    )
+
+
+def speed_sentence(view: View, rows: "pandas.DataFrame") -> str:
+    """MLA's measured latency against MHA's and GQA's, at the longest common kv_len and its largest common batch."""
+    fastest = measured(rows)
+    mla = _first_form(fastest)
+    clauses = []
+    for series in _baselines(view) if mla is not None else ():
+        pairs = mla.merge(fastest[fastest["series"] == series], on=SHAPE, suffixes=("", "_base"))
+        if len(pairs):
+            clauses.append(_comparison(pairs.sort_values(["kv_len", "batch"]).iloc[-1], series))
+    if not clauses:
+        return ""
+    return (
+        f"In this run {_name(mla)} with {view.context.num_q_heads} heads {' and '.join(clauses)}: the fastest "
+        "checked kernel of each, at the longest cache and then the largest batch that both completed."
+    )
+
+
+def roofline_sentence(view: View, rows: "pandas.DataFrame") -> str:
+    """Which ceiling MLA lies under, and how near, at its longest kv_len and largest batch."""
+    ceilings, context = view.context.ceilings, view.context
+    ridge = ridge_flops_per_byte(ceilings, context.dtype) if ceilings else None
+    mla = _first_form(measured(rows))
+    if mla is None or ridge is None:
+        return ""
+    point = mla.sort_values(["kv_len", "batch"]).iloc[-1]
+    above = point["bound"] == "compute"
+    intensity = format_count(point["arithmetic_intensity_flops_per_byte"], "FLOP")
+    return (
+        f"{point['series']} with {context.num_q_heads} heads does {intensity} per byte, {'above' if above else 'below'}"
+        f" this machine's measured ridge of {format_count(ridge, 'FLOP')} per byte, so the roofline says that "
+        f"{'arithmetic' if above else 'memory traffic'} binds it; at kv_len {format_tokens(point['kv_len'])} and batch "
+        f"{point['batch']} it reached {format_percent(point['fraction_of_floor'])} of the roofline's speed in this run."
+    )
+
+
+def _cache_clause(own: int, other: int, series: str) -> str:
+    factor = f"{format_ratio(other / own)} fewer" if other >= own else f"{format_ratio(own / other)} as many"
+    return f"{factor} {'than' if other >= own else 'as'} {series} ({format_exact_bytes(other)})"
+
+
+def _comparison(pair: Any, series: str) -> str:
+    ratio = pair["latency_us_base"] / pair["latency_us"]
+    verb = f"ran {format_ratio(ratio)} as fast as" if ratio >= 1 else f"took {format_ratio(1 / ratio)} as long as"
+    times = f"{format_latency(pair['latency_us'])} against {format_latency(pair['latency_us_base'])}"
+    return f"{verb} {series} at kv_len {format_tokens(pair['kv_len'])} and batch {pair['batch']} ({times})"
+
+
+def _name(rows: Any) -> str:
+    return str(rows["series"].iloc[0])
+
+
+def _cache_bytes(rows: Any) -> int:
+    return int(rows["kv_cache_bytes_per_token"].iloc[0])
+
+
+def _first_form(rows: "pandas.DataFrame") -> Any:
+    """The rows of the first form of MLA that has any; None where there is no MLA."""
+    for form in FORMS:
+        own = rows[(rows["variant"] == "mla") & (rows["form"] == form)]
+        if len(own):
+            return own
+    return None
+
+
+def _baselines(view: View) -> list[str]:
+    return [one.name for one in view.context.series if one.style.variant in BASELINES and one.style.place == 0]
+
+
+SENTENCES: tuple[Callable[[View, Any], str], ...] = (cache_sentence, speed_sentence, roofline_sentence)
+"""In the order of the page."""

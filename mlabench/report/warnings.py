@@ -1,0 +1,54 @@
+"""What a reader must know before trusting the numbers."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mlabench.records.store import Run
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def warnings(runs: Sequence[Run], table: "pandas.DataFrame") -> tuple[str, ...]:
+    """One sentence each; `table` holds all records of the runs."""
+    found = [line for run in runs for line in _of_run(run)]
+    return (*found, *_of_table(table), *_between(runs, table))
+
+
+def _of_run(run: Run) -> Iterator[str]:
+    yield from run.warnings
+    provenance = run.manifest.provenance
+    if provenance.get("dirty"):
+        yield f"{run.name}: the code had uncommitted changes, so its commit alone does not reproduce it."
+    if run.manifest.ceilings is None:
+        yield f"{run.name}: the machine's ceilings were not measured, so nothing is compared with a roofline."
+    if not run.records:
+        yield f"{run.name}: the run holds no records."
+
+
+def _of_table(table: "pandas.DataFrame") -> Iterator[str]:
+    ok = table[table["status"] == "ok"]
+    if len(ok) < len(table):
+        counts = table[table["status"] != "ok"]["status"].value_counts().sort_index()
+        words = ", ".join(f"{count} {status}" for status, count in counts.items())
+        yield f"{len(table) - len(ok)} of {len(table)} records have no time: {words}. Their reasons stand in the table."
+    if throttled := int(ok["throttled"].fillna(False).sum()):
+        yield f"{throttled} of {_points(len(ok))} ended with the clocks held down (throttled)."
+    if beyond := int((ok["fraction_of_floor"] > 1).sum()):
+        cause = "their inputs were in a cache, or a ceiling was measured too low"
+        yield f"{beyond} of {_points(len(ok))} took less than the roofline's least time: {cause}."
+    if warm := int((ok["cache"] == "warm").sum()):
+        yield f"{warm} of {_points(len(ok))} began with a warm last-level cache, which serving seldom finds."
+
+
+def _between(runs: Sequence[Run], table: "pandas.DataFrame") -> Iterator[str]:
+    digests = {run.manifest.provenance.get("source_digest") for run in runs}
+    if len(digests) > 1:
+        yield "The runs are of different sources: differences between them may come from the code."
+    again = int(table.duplicated(["case_id", "kernel", "method", "device_name"]).sum())
+    if again:
+        yield f"Several runs hold the same {_points(again)}; the figures draw those of the last run."
+
+
+def _points(count: int) -> str:
+    return f"{count} measured point{'' if count == 1 else 's'}"

@@ -1,0 +1,86 @@
+"""A report as files: the page, and the figures beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlabench.errors import UsageError, near_names
+from mlabench.records.export import write_atomically
+from mlabench.records.frame import frame
+from mlabench.records.store import Run
+from mlabench.report.page import render_page
+from mlabench.report.render import Picture, draw_pictures
+from mlabench.report.series import View, make_views
+
+FORMATS = ("html", "png", "svg")
+DEFAULT_FORMATS = ("html", "png")
+PAGE_NAME = "report.html"
+MOST_VIEWS = 4
+"""Machines, methods and dtypes with figures of their own; more would bury the reader."""
+
+
+def write_report(
+    runs: Sequence[Run], out_dir: Path, formats: Sequence[str] = DEFAULT_FORMATS, title: str | None = None
+) -> tuple[Path, ...]:
+    """Write the page and the figures of the runs into `out_dir`; the paths written.
+
+    Raises `UsageError` for an unknown format, no run, or a folder that cannot be written.
+    """
+    _check(runs, formats)
+    _make_folder(out_dir)
+    views = make_views(runs)
+    drawn = [(view, draw_pictures(view, _picture_formats(formats))) for view in views[:MOST_VIEWS]]
+    contents: dict[str, bytes] = {}
+    if "html" in formats:
+        notes = [f"Not drawn: {view.title} ({len(view.frame)} records)." for view in views[MOST_VIEWS:]]
+        page = render_page(runs, frame(runs), drawn, notes, title or _title(runs))
+        contents[PAGE_NAME] = page.encode()
+    for view, pictures in drawn:
+        suffix = f"-{slug(view)}" if len(views) > 1 else ""
+        contents |= _files(pictures, suffix, formats)
+    for name, content in contents.items():
+        write_atomically(out_dir / name, content)
+    return tuple(out_dir / name for name in contents)
+
+
+def slug(view: View) -> str:
+    """What tells the files of this view from those of the others."""
+    text = f"{view.context.device_name} {view.context.dtype} {view.context.method}".lower()
+    return "-".join("".join(c if c.isalnum() else " " for c in text).split())
+
+
+def _check(runs: Sequence[Run], formats: Sequence[str]) -> None:
+    if not runs:
+        raise UsageError("a report needs at least one run directory")
+    if not formats:
+        raise UsageError(f"no format is asked for: write --format {','.join(DEFAULT_FORMATS)}")
+    for kind in formats:
+        if kind not in FORMATS:
+            raise UsageError(f"unknown format {kind!r}: {near_names(kind, FORMATS)}")
+    if not any(run.records for run in runs):
+        raise UsageError(f"{', '.join(run.name for run in runs)}: there are no records to report")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {path}: {error.strerror or error}; choose another -o") from None
+
+
+def _picture_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    wanted = {"png" if kind == "html" else kind for kind in formats}
+    return tuple(sorted(wanted))
+
+
+def _files(pictures: Sequence[Picture], suffix: str, formats: Sequence[str]) -> dict[str, bytes]:
+    return {
+        f"{picture.row.name}{suffix}.{kind}": content
+        for picture in pictures
+        for kind, content in picture.files.items()
+        if kind in formats
+    }
+
+
+def _title(runs: Sequence[Run]) -> str:
+    devices = dict.fromkeys(run.manifest.fingerprint.device_name for run in runs)
+    return f"What attention costs on {' and '.join(devices)}"

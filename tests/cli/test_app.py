@@ -1,0 +1,43 @@
+"""The command as a whole: help, version, and that every command has an example that is true."""
+
+import pytest
+
+from mlabench import __version__
+from mlabench.cli.app import app
+from tests.cli.commands import call
+
+COMMANDS = sorted(command.name or "" for command in app.registered_commands)
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"mlabench {__version__}\n"
+
+
+def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--help") == 0
+    output = capsys.readouterr().out
+    assert all(f"  {command} " in output for command in COMMANDS)
+    assert "Example: mlabench sweep" in output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_text_with_an_example(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, command, "--help") == 0
+    assert f"Example: mlabench {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["axes", "kernels", "models", "metrics"])
+def test_list(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "list", what) == 0
+    expected = {"axes": "kv_len", "kernels": "mla_decode_triton", "models": "deepseek-v3", "metrics": "latency_us"}
+    assert expected[what] in capsys.readouterr().out
+
+
+def test_list_models_computes_the_cache(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call(monkeypatch, "list", "models")
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("deepseek-v3 ")]
+    assert "1152 B" in row
+    assert "70.27 kB" in row

@@ -1,0 +1,155 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from mlabench.cli.gate import gate
+from mlabench.errors import UsageError
+from mlabench.records.record import Record
+from tests.factories import make_case, make_record, make_run, write_run
+
+CASES = [make_case(kv_len=1024 * step, num_q_heads=heads) for step in (4, 8) for heads in (16, 128)]
+
+
+def records(factor: float = 1.0, **fields: Any) -> list[Record]:
+    return [make_record(case, "mla_decode_triton", 200 * factor, **fields) for case in CASES]
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "before", make_run(None, records()))
+
+
+def run(*arguments: str | Path) -> Result:
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(gate)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def exit_code(result: Result) -> int:
+    """The code after the command line's `main`, which turns a `UsageError` into its own."""
+    return result.exception.exit_code if isinstance(result.exception, UsageError) else result.exit_code
+
+
+def store(tmp_path: Path, current: list[Record]) -> Path:
+    return write_run(tmp_path / "now", make_run(None, current))
+
+
+@pytest.mark.parametrize(
+    ("current", "code", "words"),
+    [
+        (records(1.02), 0, "gate: PASS (0): 4 points compared, none slower by more than 5.0% and 0.5 us"),
+        (records(0.5), 0, "gate: PASS (0): 4 points compared, none slower by more than 5.0% and 0.5 us, 4 faster"),
+        (records(2.0), 1, "gate: FAIL (1): 4 of 4 points slower"),
+        (records()[1:], 1, "gate: FAIL (1): 1 of 4 points missing"),
+        (records(1.05), 3, "gate: INCONCLUSIVE (3): 4 of 4 points inconclusive"),
+        (records(cache="warm"), 3, "gate: INCONCLUSIVE (3): 4 of 4 points not comparable"),
+        (records(status="incorrect"), 5, "gate: FAIL (5): 4 of 4 points incorrect"),
+        (records(status="oom"), 6, "gate: FAIL (6): nothing was measured in the current run"),
+        ([], 6, "gate: FAIL (6): nothing was measured in the current run"),
+    ],
+)
+def test_the_last_line_and_the_exit_code_agree(
+    tmp_path: Path, baseline: Path, current: list[Record], code: int, words: str
+) -> None:
+    result = run(store(tmp_path, current), "--baseline", baseline)
+    assert result.exit_code == code
+    assert result.stdout.rstrip().splitlines()[-1].rstrip() == words
+
+
+def test_usage_errors_and_missing_baselines_have_their_own_codes(tmp_path: Path, baseline: Path) -> None:
+    current = store(tmp_path, records())
+    assert exit_code(run(tmp_path / "nowhere", "--baseline", baseline)) == 2
+    assert exit_code(run(current)) == 2
+    assert exit_code(run(current, "--baseline", baseline, "--min-effect", "5")) == 2
+    assert exit_code(run(current, "--baseline", baseline, "--min-effect", "much")) == 2
+    assert exit_code(run(current, "--baseline", tmp_path / "nowhere")) == 4
+    other = write_run(tmp_path / "other", make_run(None, records(), device_name="Other GPU"))
+    refused = run(current, "--baseline", other)
+    assert exit_code(refused) == 4
+    assert "device_name" in str(refused.exception)
+
+
+def test_the_table_lists_what_moved_with_the_worst_first(tmp_path: Path, baseline: Path) -> None:
+    same, slow, slower, lost = records()
+    current = [
+        same,
+        make_record(slow.case, slow.kernel, 240, throttled=True),
+        make_record(slower.case, slower.kernel, 400),
+        make_record(lost.case, lost.kernel, status="error", reason="[odd] text"),
+    ]
+    result = run(store(tmp_path, current), "--baseline", baseline)
+    rows = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    assert [row[0] for row in rows[2:5]] == ["lost", "slower", "slower"]
+    assert "2.00x" in rows[3] and "1.20x" in rows[4]
+    assert "[odd] text" in result.stdout
+    assert "clocks were held down now" in result.stdout
+    assert "1 the same (--all lists every point)" in result.stdout
+
+
+def test_all_lists_every_point(tmp_path: Path, baseline: Path) -> None:
+    current = store(tmp_path, records())
+    assert "mla_decode_triton" not in run(current, "--baseline", baseline).stdout
+    assert run(current, "--baseline", baseline, "--all").stdout.count("mla_decode_triton") == 4
+
+
+def test_changed_counts_are_shown_to_the_last_digit(tmp_path: Path, baseline: Path) -> None:
+    lines = (baseline / "records.jsonl").read_text().splitlines()
+    plain = json.loads(lines[0])
+    plain["arithmetic"]["flops"] += 1
+    (baseline / "records.jsonl").write_text("\n".join([json.dumps(plain), *lines[1:]]) + "\n")
+    result = run(store(tmp_path, records()), "--baseline", baseline)
+    flops = records()[0].case.flops
+    assert result.exit_code == 1
+    assert f"flops {flops + 1:,} is now {flops:,}" in result.stdout
+
+
+def test_output_to_a_pipe_is_plain(tmp_path: Path, baseline: Path) -> None:
+    assert "\x1b" not in run(store(tmp_path, records(2.0)), "--baseline", baseline).output
+
+
+def test_a_narrow_screen_breaks_no_word(tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    monkeypatch.setattr("mlabench.cli.gate.console", lambda: Console(width=80, highlight=False))
+    kernel = "a_kernel_with_a_name_that_fills_the_column"
+    current = [*records(2.0), *(make_record(case, kernel) for case in CASES)]
+    lines = run(store(tmp_path, current), "--baseline", baseline).stdout.splitlines()
+    words = {word for line in lines for word in line.split()}
+    assert {kernel, "mla_decode_triton", "absorbed", "kv_len", "bfloat16", "2.00x"} <= words
+
+
+def test_missing_points_can_be_allowed(tmp_path: Path, baseline: Path) -> None:
+    result = run(store(tmp_path, records()[1:]), "--baseline", baseline, "--allow-missing")
+    assert result.exit_code == 0
+    assert "missing" in result.stdout
+
+
+def test_json_goes_to_a_file(tmp_path: Path, baseline: Path) -> None:
+    target = tmp_path / "gate.json"
+    result = run(store(tmp_path, records(2.0)), "-b", baseline, "--json", target)
+    plain = json.loads(target.read_text())
+    assert result.exit_code == plain["exit_code"] == 1
+    assert len(plain["points"]) == 4
+    assert "gate: FAIL (1)" in result.stdout
+
+
+def test_json_alone_goes_to_standard_output(tmp_path: Path, baseline: Path) -> None:
+    result = run(store(tmp_path, records()), "--baseline", baseline, "--json", "-")
+    assert json.loads(result.stdout)["outcome"] == "pass"
+    assert "gate: PASS (0)" in result.stderr
+
+
+def test_a_json_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path, baseline: Path) -> None:
+    result = run(store(tmp_path, records()), "--baseline", baseline, "--json", tmp_path / "no" / "gate.json")
+    assert exit_code(result) == 2
+
+
+def test_several_baselines_are_taken(tmp_path: Path, baseline: Path) -> None:
+    others = [write_run(tmp_path / name, make_run(None, records(seed=3))) for name in ("b", "c")]
+    arguments = [item for path in (baseline, *others) for item in ("--baseline", path)]
+    result = run(store(tmp_path, records()), *arguments, "--json", "-")
+    assert {point["baseline_runs"] for point in json.loads(result.stdout)["points"]} == {3}

@@ -1,0 +1,165 @@
+"""`mlabench sweep`: the whole way, its interruptions, and its refusals."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mlabench.measure.config import SweepConfig
+from mlabench.measure.plan import make_points
+from mlabench.records.store import load_run
+from tests.cli.commands import SMALL_SWEEP, call, run, start
+
+ALL_FORMS = ("-a", "variant=mha,gqa,mqa,mla", "-a", "form=absorbed,recompute,expanded", "-a", "num_kv_heads=2")
+
+
+def wait_for_records(path: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    records = path / "records.jsonl"
+    while time.monotonic() < deadline:
+        if records.exists() and records.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} did not reach {count} records")
+
+
+def test_every_variant_and_form_is_measured_and_checked(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(*SMALL_SWEEP, *ALL_FORMS, "-a", "kv_len=70,200", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    records = load_run(out).records
+    assert len(records) == 12
+    for record in records:
+        assert (record.status, record.reason) == ("ok", "")
+        assert record.relative_error is not None
+        assert record.timing is not None
+        assert len(record.timing.samples_us) >= 5
+    assert "12 ok" in done.stdout
+    assert "[12/12]" in done.stderr
+
+
+def test_killed_in_the_middle_and_resumed_gives_the_same_records_once(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = (*SMALL_SWEEP, *ALL_FORMS, "-a", "kv_len=70,100,130,200", "--out", str(out))
+    process = start(*arguments)
+    wait_for_records(out, 5)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    survived = len(load_run(out).records)
+    assert 5 <= survived < 24
+    done = run(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    lines = (out / "records.jsonl").read_text().splitlines()
+    keys = [(plain["case_id"], plain["kernel"], plain["method"]) for plain in map(json.loads, lines)]
+    config = SweepConfig.from_json(load_run(out).manifest.config)
+    assert sorted(keys) == sorted(point.key("cpu") for point in make_points(config, "cpu"))
+    assert f"[{survived + 1:>2}/24]" in done.stderr
+    assert all(record.status == "ok" for record in load_run(out).records)
+
+
+def test_interrupted_keeps_what_is_there_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(*SMALL_SWEEP, *ALL_FORMS, "-a", "kv_len=70,100,130,200", "--out", str(out))
+    wait_for_records(out, 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"mlabench sweep --resume --out {out}" in errors
+    assert "Traceback" not in errors
+    assert load_run(out).warnings == ()
+
+
+def test_resuming_without_arguments_uses_the_runs_own_settings_and_refuses_others(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(*SMALL_SWEEP, "-a", "kv_len=70", "--out", str(out))
+    again = run("sweep", "--resume", "--out", str(out))
+    assert again.returncode == 0, again.stderr
+    assert len(load_run(out).records) == 1
+    other = run(*SMALL_SWEEP, "-a", "kv_len=90", "--out", str(out), "--resume")
+    assert other.returncode == 2
+    assert "was begun with another axes" in other.stderr
+
+
+def test_faulty_kernels_become_statuses_and_a_wrong_one_exit_code_5(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    chosen = [word for name in ("wrong", "crashing", "raising", "narrow", "torch") for word in ("--kernel", name)]
+    done = run(*SMALL_SWEEP, "-a", "kv_len=70", *chosen, "--out", str(out), faulty_kernels=True)
+    assert done.returncode == 5, done.stderr
+    statuses = {record.kernel: record.status for record in load_run(out).records}
+    assert statuses == {
+        "wrong": "incorrect",
+        "crashing": "error",
+        "raising": "error",
+        "narrow": "unsupported",
+        "mla_decode_torch": "ok",
+    }
+    assert "SIGABRT" in done.stdout
+
+
+def test_nothing_measured_is_exit_code_6(tmp_path: Path) -> None:
+    done = run(*SMALL_SWEEP, "--kernel", "mla_decode_triton", "-a", "kv_len=70", "--out", str(tmp_path / "run"))
+    assert done.returncode == 6
+    assert "runs on cuda, not on cpu" in done.stdout
+
+
+def test_dry_run_shows_cases_memory_and_time_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "sweep", "--dry-run", "--device", "cpu", "-a", "variant=mha,mla", "-a", "kv_len=1024") == 0
+    output = capsys.readouterr().out
+    assert "MHA (128 heads) batch 1 kv_len 1024" in output
+    assert "67.2 MB" in output
+    assert "2 points on" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-a", "bach=1"), "unknown axis 'bach': did you mean batch"),
+        (("--model", "deepsek-v3"), "unknown model 'deepsek-v3': did you mean deepseek-v3"),
+        (("--kernel", "trton"), "unknown kernel 'trton': did you mean triton"),
+        (("-a", "variant=gqa", "-a", "num_q_heads=20"), "num_q_heads 20 is not a multiple of num_kv_heads 8"),
+        (("-a", "batch=0"), "batch=0 must be a positive whole number"),
+        (("-a", "kv_len=-4"), "kv_len=-4 must be a positive whole number"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--dtype", "fp8"), "dtype=fp8 is unknown"),
+        (("--method", "graph", "--device", "cpu"), "method 'graph' does not time a cpu device"),
+        (("--where", "batch > 99"), "leaves no case"),
+        (("--sampling-s", "0"), "--sampling-s 0 must be above zero"),
+        (("--config", "nothing.toml"), "cannot read nothing.toml"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "sweep", "--device", "cpu", *arguments) == 2
+    errors = capsys.readouterr().err.strip()
+    assert errors.startswith("mlabench: error: ")
+    assert words in errors
+    assert len(errors.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("mlabench.machine.nvml.Nvml.open", lambda _uuid=None: None)
+    assert call(monkeypatch, "sweep", "--device", "cuda", "--dry-run") == 2
+    assert "no NVIDIA GPU answers here; use --device cpu" in capsys.readouterr().err
+
+
+def test_an_existing_run_is_not_written_over(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(*SMALL_SWEEP, "-a", "kv_len=70", "--out", str(out))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    again = run(*SMALL_SWEEP, "-a", "kv_len=70", "--out", str(out))
+    assert again.returncode == 2
+    assert "already holds a run: add --resume" in again.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

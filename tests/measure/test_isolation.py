@@ -1,0 +1,60 @@
+"""A worker that crashes, hangs or chatters does not take the sweep along."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlabench.cases.grid import make_cases
+from mlabench.measure.config import SweepConfig
+from mlabench.measure.isolation import Worker, WorkerSetup
+from mlabench.measure.kernels import find_kernel
+from mlabench.measure.plan import Point
+from mlabench.measure.sweep import measure_point
+from mlabench.records.record import Record
+
+pytestmark = pytest.mark.usefixtures("faulty_kernels")
+
+CASE = make_cases({"num_q_heads": (4,), "kv_len": (70,)})[0]
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    budget = {"max_s": 0.01, "precision": 0.5}
+    worker = Worker(WorkerSetup("cpu", "cpu", 0, budget, tmp_path / "worker.log"))
+    yield worker
+    worker.stop()
+
+
+def measure(worker: Worker, kernel: str, timeout_s: float = 120) -> Record:
+    config = SweepConfig(device="cpu", method="cpu", timeout_s=timeout_s)
+    return measure_point(worker, Point(CASE, find_kernel(kernel)), config)
+
+
+def test_a_crash_is_an_error_and_the_next_point_is_measured(worker: Worker) -> None:
+    crashed, next_one = measure(worker, "crashing"), measure(worker, "mla_decode_torch")
+    assert crashed.status == "error"
+    assert "the worker process died (SIGABRT)" in crashed.reason
+    assert next_one.status == "ok"
+
+
+def test_a_hang_is_an_error_within_the_time_limit(worker: Worker) -> None:
+    worker.start()
+    hung, next_one = measure(worker, "hanging", timeout_s=5), measure(worker, "mla_decode_torch")
+    assert hung.status == "error"
+    assert "no answer within 5 s" in hung.reason
+    assert next_one.status == "ok"
+
+
+def test_what_kernels_print_goes_to_the_log(worker: Worker, tmp_path: Path) -> None:
+    assert measure(worker, "chatty").status == "ok"
+    assert "a line on standard output" in (tmp_path / "worker.log").read_text()
+
+
+def test_the_end_of_standard_input_ends_the_worker(worker: Worker) -> None:
+    worker.start()
+    process = worker._process
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=30) == 0

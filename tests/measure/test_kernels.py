@@ -1,0 +1,54 @@
+"""The kernel table and what is chosen from it."""
+
+import pytest
+
+from mlabench.cases.grid import make_cases
+from mlabench.errors import UsageError
+from mlabench.measure.kernels import KERNELS, all_kernels, check_selection, find_kernel, kernels_for
+from mlabench.measure.plan import make_points
+from mlabench.measure.config import SweepConfig
+
+MLA, GQA = make_cases({"variant": ("mla",)})[0], make_cases({"variant": ("gqa",)})[0]
+
+
+def names(*arguments: object) -> list[str]:
+    return [kernel.name for kernel in kernels_for(*arguments)]  # type: ignore[arg-type]
+
+
+def test_without_names_the_devices_own_kernels_are_chosen() -> None:
+    assert names(MLA, "cpu") == ["mla_decode_torch"]
+    assert names(MLA, "cuda") == ["mla_decode_triton", "mla_decode_torch"]
+    assert names(GQA, "cuda") == ["grouped_decode_triton", "grouped_decode_torch"]
+
+
+def test_a_backend_or_a_kernel_may_be_named() -> None:
+    assert names(MLA, "cuda", ["triton"]) == ["mla_decode_triton"]
+    assert names(MLA, "cuda", ["mla_decode_torch"]) == ["mla_decode_torch"]
+    assert names(GQA, "cuda", ["mla_decode_torch"]) == []
+
+
+def test_a_case_that_no_chosen_kernel_takes_stays_a_point() -> None:
+    config = SweepConfig(axes={"variant": ("gqa", "mla")}, kernel=("mla_decode_torch",))
+    points = make_points(config, "cpu")
+    assert [point.kernel and point.kernel.name for point in points] == [None, "mla_decode_torch"]
+
+
+def test_names_of_nothing_are_refused_with_the_near_ones() -> None:
+    with pytest.raises(UsageError, match="unknown kernel 'tritn': did you mean triton"):
+        check_selection(["torch", "tritn"])
+
+
+def test_every_kernel_has_its_own_name_and_a_target() -> None:
+    assert len({kernel.name for kernel in KERNELS}) == len(KERNELS)
+    assert all(":" in kernel.target for kernel in KERNELS)
+
+
+@pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if "cpu" in kernel.devices], ids=lambda k: k.name)
+def test_cpu_kernels_load(kernel: object) -> None:
+    assert callable(kernel.load())  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("faulty_kernels")
+def test_another_package_joins_by_an_entry_point() -> None:
+    assert find_kernel("wrong").backend == "faulty"
+    assert len(all_kernels()) > len(KERNELS)

@@ -1,0 +1,102 @@
+"""Kernels of another package, joined by entry points: each is the torch MLA decode with one fault."""
+
+import os
+import time
+
+from mlabench.measure.kernels import Kernel
+
+
+def _kernel(name: str, package: str = "") -> Kernel:
+    target = f"faulty_kernels:bind_{name}"
+    return Kernel(name, "faulty", "mla_absorbed", target, ("cpu", "cuda"), package=package, writes_lse=False)
+
+
+WRONG = _kernel("wrong")
+STALE = _kernel("stale")
+DRIFTING = _kernel("drifting")
+SLOW = _kernel("slow")
+CRASHING = _kernel("crashing")
+RAISING = _kernel("raising")
+HUNGRY = _kernel("hungry")
+NARROW = _kernel("narrow")
+HANGING = _kernel("hanging")
+ABSENT = _kernel("absent", package="a_package_that_is_not_there")
+CHATTY = _kernel("chatty")
+
+
+def _right(**tensors):
+    from mla_kernels.mla_decode_torch import bind
+
+    return bind(**tensors)
+
+
+def bind_wrong(**tensors):
+    launch = _right(**tensors)
+
+    def run():
+        launch()
+        tensors["out"].mul_(1.02)
+
+    return run
+
+
+def bind_stale(**tensors):
+    launch, calls = _right(**tensors), []
+
+    def run():
+        if not calls:
+            launch()
+        calls.append(1)
+
+    return run
+
+
+def bind_drifting(**tensors):
+    launch, calls = _right(**tensors), []
+
+    def run():
+        launch()
+        calls.append(1)
+        if len(calls) > 1:
+            tensors["out"].mul_(1.02)
+
+    return run
+
+
+def bind_slow(**tensors):
+    launch = _right(**tensors)
+
+    def run():
+        time.sleep(0.02)
+        launch()
+
+    return run
+
+
+def bind_crashing(**tensors):
+    return os.abort
+
+
+def bind_raising(**tensors):
+    raise ValueError("this kernel always fails\nwith a second line")
+
+
+def bind_hungry(**tensors):
+    raise MemoryError("no room")
+
+
+def bind_narrow(**tensors):
+    raise NotImplementedError("only 17 heads")
+
+
+def bind_hanging(**tensors):
+    return lambda: time.sleep(3600)
+
+
+def bind_absent(**tensors):
+    raise AssertionError("must not be loaded")
+
+
+def bind_chatty(**tensors):
+    print("a line on standard output")
+    return _right(**tensors)

@@ -1,0 +1,35 @@
+"""Numbers as text."""
+
+import pytest
+
+from mlabench import units
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "text"),
+    [
+        (units.format_bytes, 1152, "1.15 kB"),
+        (units.format_bytes, 65_536, "65.5 kB"),
+        (units.format_bytes, 512, "512 B"),
+        (units.format_bytes, 999_600, "1 MB"),
+        (units.format_bytes, 68_719_476_736, "68.7 GB"),
+        (units.format_bytes, None, "–"),
+        (units.format_latency, 27.44, "27.4 us"),
+        (units.format_latency, 999.4, "999 us"),
+        (units.format_latency, 1041.9, "1.04 ms"),
+        (units.format_latency, 2_100_000, "2.1 s"),
+        (units.format_latency, None, "–"),
+        (units.format_seconds, 8.2, "8 s"),
+        (units.format_seconds, 200, "3 min 20 s"),
+        (units.format_seconds, 7500, "2 h 5 min"),
+        (units.format_bandwidth, 4.24e12, "4.24 TB/s"),
+        (units.format_flop_rate, 282e12, "282 TFLOP/s"),
+        (units.format_percent, 0.934, "93%"),
+        (units.format_ratio, 3.556, "3.56x"),
+        (units.format_ratio, 56.9, "56.9x"),
+        (units.format_tokens, 131072, "128k"),
+        (units.format_tokens, 1000, "1000"),
+    ],
+)
+def test_format(function: object, value: float | None, text: str) -> None:
+    assert function(value) == text  # type: ignore[operator]
