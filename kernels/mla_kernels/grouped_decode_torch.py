@@ -8,7 +8,7 @@ written, because scaled_dot_product_attention does not return it.
 from torch import Tensor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.paged_torch import Attention, Gather, find_tokens, fill_zero
+from mla_kernels.paged_torch import Attention, Gather, fill_zero, find_tokens
 
 
 def bind(
@@ -19,7 +19,7 @@ def bind(
     block_table: Tensor,
     kv_lens: Tensor,
     out: Tensor,
-    lse: Tensor | None = None,
+    lse: Tensor | None = None,  # noqa: ARG001
     softmax_scale: float,
 ) -> Launch:
     """Bind to `q [batch, q_len, num_q_heads, qk_dim]`, `k_cache [num_pages, page_size, num_kv_heads, qk_dim]`,

@@ -7,11 +7,11 @@ written.
 """
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as functional
 from torch import Tensor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.paged_torch import Gather, find_tokens, fill_zero
+from mla_kernels.paged_torch import Gather, fill_zero, find_tokens
 
 
 def bind(
@@ -21,7 +21,7 @@ def bind(
     block_table: Tensor,
     kv_lens: Tensor,
     out: Tensor,
-    lse: Tensor | None = None,
+    lse: Tensor | None = None,  # noqa: ARG001
     softmax_scale: float,
 ) -> Launch:
     """Bind to `q [batch, q_len, num_q_heads, dim]`, `kv_cache [num_pages, page_size, dim]`, `block_table int32
@@ -55,10 +55,14 @@ def bind(
 def _attend_fused(rows: Tensor, latents: Tensor, hidden: Tensor | None, scale: float, kv_lora_rank: int) -> Tensor:
     mask = None if hidden is None else ~hidden[:, None]
     shared = latents[:, None]
-    return F.scaled_dot_product_attention(rows[:, None], shared, shared, mask, scale=scale)[:, 0, :, :kv_lora_rank]
+    return functional.scaled_dot_product_attention(rows[:, None], shared, shared, mask, scale=scale)[
+        :, 0, :, :kv_lora_rank
+    ]
 
 
-def _attend_in_products(rows: Tensor, latents: Tensor, hidden: Tensor | None, scale: float, kv_lora_rank: int) -> Tensor:
+def _attend_in_products(
+    rows: Tensor, latents: Tensor, hidden: Tensor | None, scale: float, kv_lora_rank: int
+) -> Tensor:
     if rows.dtype == torch.float32:
         scores = torch.bmm(rows, latents.transpose(1, 2))
     else:

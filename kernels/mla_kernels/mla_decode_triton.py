@@ -207,7 +207,14 @@ def default_config(*, rows: int, kv_dim: int, page_size: int, itemsize: int, num
 
 
 def kernel_constants(
-    config: dict[str, int], *, batch: int, q_len: int, kv_lora_rank: int, rope_dim: int, page_size: int, dtype: torch.dtype
+    config: dict[str, int],
+    *,
+    batch: int,
+    q_len: int,
+    kv_lora_rank: int,
+    rope_dim: int,
+    page_size: int,
+    dtype: torch.dtype,
 ) -> dict[str, int | bool | str]:
     """Compile-time arguments of `mla_decode_kernel` for a configuration and shape."""
     return {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.paged_torch import Attention, Gather, find_tokens, fill_zero
+from mla_kernels.paged_torch import Attention, Gather, fill_zero, find_tokens
 
 WORKSPACE_LIMIT_BYTES = 8 << 30
 
@@ -22,7 +22,7 @@ def bind(
     block_table: Tensor,
     kv_lens: Tensor,
     out: Tensor,
-    lse: Tensor | None = None,
+    lse: Tensor | None = None,  # noqa: ARG001
     softmax_scale: float,
     workspace_limit_bytes: int = WORKSPACE_LIMIT_BYTES,
 ) -> Launch:

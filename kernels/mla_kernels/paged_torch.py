@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as functional
 from torch import Tensor
 
 
@@ -62,6 +62,7 @@ class Gather:
         self.nbytes = self._tokens.nbytes
 
     def __call__(self, slots: Tensor | None = None) -> Tensor:
+        """The tokens at the slots, valid until the next call."""
         slots = self._slots if slots is None else slots
         tokens = self._tokens[: slots.shape[0]]
         torch.index_select(self._cache, 0, slots.flatten(), out=tokens.flatten(0, 1))
@@ -82,9 +83,10 @@ class Attention:
         self.nbytes = 0 if self._wide is None else self._wide.nbytes
 
     def __call__(self, rows: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None, scale: float) -> Tensor:
+        """The result `[batch, heads, rows, v_dim]`; `seen` is a mask that broadcasts to the scores, None for all."""
         if self._wide is not None:
             wide = self._wide[: values.shape[0]]
             wide[..., : self._v_dim].copy_(values)
             values = wide
         keys, values = keys.transpose(1, 2), values.transpose(1, 2)
-        return F.scaled_dot_product_attention(rows, keys, values, seen, scale=scale)[..., : self._v_dim]
+        return functional.scaled_dot_product_attention(rows, keys, values, seen, scale=scale)[..., : self._v_dim]

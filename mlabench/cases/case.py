@@ -38,20 +38,46 @@ class Variant(Protocol):
     """An attention mechanism with its shape."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The word that stands for it on the command line."""
+        ...
+
     @property
-    def form(self) -> str | None: ...
+    def form(self) -> str | None:
+        """How MLA runs; None for grouped attention."""
+        ...
+
     @property
-    def contract(self) -> str: ...
+    def contract(self) -> str:
+        """The set of tensors that its kernels take."""
+        ...
+
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """Short text for tables and legends."""
+        ...
+
     @property
-    def num_q_heads(self) -> int: ...
+    def num_q_heads(self) -> int:
+        """Query heads."""
+        ...
+
     @property
-    def softmax_scale(self) -> float: ...
-    def tensors(self, batch: int, q_len: int, num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]: ...
-    def flops(self, attended_pairs: int, cached_tokens: int) -> int: ...
-    def sizes(self) -> dict[str, int | str]: ...
+    def softmax_scale(self) -> float:
+        """What the scores are multiplied by."""
+        ...
+
+    def sizes(self) -> dict[str, int | str]:
+        """The variant's own values by name."""
+        ...
+
+    def tensors(self, batch: int, q_len: int, num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
+        """Query, cache, weight and output tensors of one call."""
+        ...
+
+    def flops(self, attended_pairs: int, cached_tokens: int) -> int:
+        """FLOP of one call, two per multiply-add."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +201,7 @@ class Case:
 
     @property
     def bytes_moved(self) -> int:
-        """The least traffic of one call: each cached token, query, weight and table read once, each output written once."""
+        """The least traffic of one call: every input, cached token and weight read once, every output written once."""
         return self.kv_cache_bytes + sum(spec.nbytes for spec in self.specs if spec.role != "kv_cache")
 
     @property

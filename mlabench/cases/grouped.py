@@ -63,6 +63,6 @@ class Grouped:
         )
 
     def flops(self, attended_pairs: int, cached_tokens: int) -> int:
-        """FLOP of scores and output over `attended_pairs` query-key pairs; two per multiply-add, softmax not counted."""
+        """FLOP of scores and output over the query-key pairs; two per multiply-add, softmax not counted."""
         del cached_tokens
         return 2 * attended_pairs * self.num_q_heads * 2 * self.head_dim

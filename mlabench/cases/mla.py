@@ -32,7 +32,7 @@ class Mla:
 
     @property
     def contract(self) -> str:
-        """The tensors that a kernel for this form takes; the expanded form is grouped attention with a head per query."""
+        """Which tensors the form's kernels take; the expanded form is grouped attention, a KV head a query head."""
         return "grouped" if self.form == "expanded" else f"mla_{self.form}"
 
     @property

@@ -1,6 +1,7 @@
 """`--where`: keep the cases for which an arithmetic expression over their fields holds."""
 
 import ast
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -64,7 +65,7 @@ def _evaluate(node: ast.AST, case: Case) -> Any:
             return _apply(op, _evaluate(left, case), _evaluate(right, case))
         case ast.Compare(left=left, ops=ops, comparators=comparators):
             values = [_evaluate(value, case) for value in (left, *comparators)]
-            return all(_apply(op, *pair) for op, pair in zip(ops, zip(values, values[1:], strict=False), strict=True))
+            return all(_apply(op, *pair) for op, pair in zip(ops, itertools.pairwise(values), strict=True))
     raise UsageError(
         f"--where cannot take {ast.unparse(node)!r}: use names, numbers, quoted words, arithmetic and comparisons"
     )

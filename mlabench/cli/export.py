@@ -6,10 +6,8 @@ from typing import Annotated
 import typer
 
 from mlabench.errors import UsageError
-from mlabench.records.export import FORMATS, export_bytes, write_atomically
-from mlabench.records.store import load_run
 
-FORMAT_HELP = f"One of {', '.join(FORMATS)}; by default what the name of --output ends in, else csv."
+FORMAT_HELP = "One of csv, json, parquet, md; by default what the name of --output ends in, else csv."
 
 
 def export(
@@ -25,6 +23,9 @@ def export(
 
     Example: mlabench export results/runs/first --format csv -o first.csv
     """
+    from mlabench.records.export import FORMATS, export_bytes, write_atomically
+    from mlabench.records.store import load_run
+
     suffix = output.suffix.lstrip(".") if output else ""
     kind = kind or (suffix if suffix in FORMATS else "csv")
     if kind == "parquet" and output is None:

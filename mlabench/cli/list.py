@@ -5,13 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlabench.cases.axes import INTEGER_AXES
-from mlabench.cases.case import ALLOWED
-from mlabench.cases.grid import DEFAULT_SHAPE, make_cases
-from mlabench.cases.models import load_presets, num_attention_layers
 from mlabench.cli.show import print_table
-from mlabench.measure.kernels import all_kernels
-from mlabench.records.metrics import METRICS
 from mlabench.units import format_bytes
 
 Listing = tuple[tuple[str, ...], Iterable[tuple[str, ...]]]
@@ -31,12 +25,18 @@ def list_things(
 
 
 def _axes() -> Listing:
+    from mlabench.cases.axes import INTEGER_AXES
+    from mlabench.cases.case import ALLOWED
+    from mlabench.cases.grid import DEFAULT_SHAPE
+
     words = [(name, "|".join(values), str(DEFAULT_SHAPE[name])) for name, values in ALLOWED.items()]
     numbers = [(name, "whole number", str(DEFAULT_SHAPE[name])) for name in INTEGER_AXES]
     return ("axis", "values", "default"), words + numbers
 
 
 def _kernels() -> Listing:
+    from mlabench.measure.kernels import all_kernels
+
     rows = [
         (kernel.name, kernel.backend, kernel.contract, ", ".join(kernel.devices), kernel.missing() or "yes")
         for kernel in all_kernels()
@@ -45,6 +45,9 @@ def _kernels() -> Listing:
 
 
 def _models() -> Listing:
+    from mlabench.cases.grid import make_cases
+    from mlabench.cases.models import load_presets, num_attention_layers
+
     rows = []
     for name, preset in load_presets().items():
         bytes_per_token = make_cases({}, [name])[0].kv_cache_bytes_per_token
@@ -63,6 +66,8 @@ def _models() -> Listing:
 
 
 def _metrics() -> Listing:
+    from mlabench.records.metrics import METRICS
+
     return ("metric", "meaning"), [(metric.name, metric.meaning) for metric in METRICS]
 
 

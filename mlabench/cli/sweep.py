@@ -15,14 +15,11 @@ from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device, device_name
 from mlabench.measure.config import SweepConfig, load_config
 from mlabench.measure.plan import Point, estimate_point_s, make_points
-from mlabench.measure.sweep import open_sweep, run_sweep
 from mlabench.measure.timing.methods import choose_method
 from mlabench.records.metrics import latency_us
 from mlabench.records.record import Record
-from mlabench.records.store import is_run, load_run
+from mlabench.records.store import RUNS_FOLDER, load_run, newest_run
 from mlabench.units import format_bytes, format_latency, format_seconds
-
-RUNS_FOLDER = Path("results/runs")
 
 
 def sweep(
@@ -94,7 +91,7 @@ def sweep(
         asked: SweepConfig | None = _resolve(load_config(config) if config else SweepConfig(), axes, given)
     else:
         asked = None
-    path = _resumed_path(out) if resume else out
+    path = (out or newest_run()) if resume else out
     if resume and path is not None:
         asked = _same_as_stored(asked, path)
     assert asked is not None
@@ -116,15 +113,6 @@ def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any
     return asked.resolved(device, choose_method(asked.method, device))
 
 
-def _resumed_path(out: Path | None) -> Path:
-    if out is not None:
-        return out
-    runs = sorted(path for path in RUNS_FOLDER.glob("*") if is_run(path))
-    if not runs:
-        raise UsageError(f"--resume: there is no run under {RUNS_FOLDER}; name one with --out")
-    return runs[-1]
-
-
 def _same_as_stored(asked: SweepConfig | None, path: Path) -> SweepConfig:
     stored = SweepConfig.from_json(load_run(path).manifest.config)
     if asked is not None and (differences := stored.differences(asked)):
@@ -137,6 +125,8 @@ def _same_as_stored(asked: SweepConfig | None, path: Path) -> SweepConfig:
 
 
 def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool) -> None:
+    from mlabench.measure.sweep import open_sweep, run_sweep
+
     with open_sweep(path, config, points, resume=resume) as opened, progress(opened.total, opened.done) as shown:
         try:
             run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(_line(record)))

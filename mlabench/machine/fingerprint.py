@@ -13,7 +13,10 @@ DeviceKind = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The machine and the software under a run. A value that the machine does not tell is None."""
+    """The machine and the software under a run. A value that the machine does not tell is None.
+
+    `processors` are a GPU's multiprocessors, or the threads that torch uses on a CPU.
+    """
 
     device: str
     device_name: str
@@ -64,7 +67,7 @@ def take_fingerprint(device: DeviceKind) -> Fingerprint:
         return Fingerprint(
             device="cpu",
             device_name=cpu_name(),
-            processors=usable_cpus(),
+            processors=torch.get_num_threads(),
             memory_bytes=_host_memory_bytes(),
             power_limit_w=None,
             driver=None,

@@ -71,7 +71,7 @@ class Nvml:
         return _scale(self._read(self._library.nvmlDeviceGetEnforcedPowerLimit), 1e-3)
 
     def sensors(self) -> dict[str, Any]:
-        """Clocks in MHz, power in W, temperature in degrees Celsius, energy since boot in J, and why clocks are held."""
+        """Clocks in MHz, power in W, temperature in degrees Celsius, energy since boot in J, and what holds clocks."""
         lib = self._library
         bits = self._read(getattr(lib, "nvmlDeviceGetCurrentClocksEventReasons", None))
         if bits is None:

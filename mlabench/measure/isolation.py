@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 
+REQUESTS_A_WORKER = 1000
+"""A worker that has answered so many gives way to a fresh one: libraries keep what they compiled for each new shape."""
+
+
 class WorkerDied(Exception):  # noqa: N818
     """The worker gave no answer; the message says why."""
 
@@ -33,6 +37,7 @@ class Worker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
         self._process: subprocess.Popen[bytes] | None = None
+        self._answered = 0
         self.fingerprint: Mapping[str, Any] | None = None
 
     def start(self, timeout_s: float = 300) -> Mapping[str, Any]:
@@ -47,22 +52,28 @@ class Worker:
                     start_new_session=True,
                 )
             setup = self._setup
-            request = {"device": setup.device, "method": setup.method, "seed": setup.seed, "budget": dict(setup.budget)}
+            request = {name: getattr(setup, name) for name in ("device", "method", "seed", "budget")}
             self.fingerprint = self._exchange(request, timeout_s)["fingerprint"]
         assert self.fingerprint is not None
         return self.fingerprint
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> Mapping[str, Any]:
-        """The worker's answer. Raises `WorkerDied` when it crashed or gave none in time; the next call starts another."""
+        """The worker's answer. Raises `WorkerDied` when it crashed or gave none in time; the next call starts anew."""
         self.start()
         answer = self._exchange(request, timeout_s)
-        if answer.get("spoiled"):
+        self._answered += 1
+        if answer.get("spoiled") or self._answered >= REQUESTS_A_WORKER:
             self.stop()
         return answer
 
+    @property
+    def process_id(self) -> int | None:
+        """The running process; None where there is none."""
+        return self._process.pid if self._process else None
+
     def stop(self) -> None:
         """End the process."""
-        process, self._process = self._process, None
+        process, self._process, self._answered = self._process, None, 0
         if process is None:
             return
         process.kill()

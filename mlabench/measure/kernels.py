@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -82,6 +81,8 @@ KERNELS: tuple[Kernel, ...] = (
 @cache
 def all_kernels() -> tuple[Kernel, ...]:
     """The suite's kernels and those of installed packages. Raises `UsageError` for an entry point that is no kernel."""
+    from importlib.metadata import entry_points
+
     kernels = {kernel.name: kernel for kernel in KERNELS}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:

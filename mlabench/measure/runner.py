@@ -1,4 +1,4 @@
-"""One point, start to end: inputs, reference, bind, check, measure, check again. The only file that names every step."""
+"""One point, start to end: inputs, reference, bind, check, measure, check again. Only this file names every step."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The process that touches the device: it answers one JSON line per request, and may die without taking the sweep along.
+"""The process that touches the device: it answers a JSON line a request, and may die without the sweep.
 
 Requests come on standard input, answers go to the original standard output; whatever kernels print goes to standard
 error. The end of standard input ends the process at once, so that no worker outlives its sweep.
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from mlabench.cases.case import Case
-from mlabench.machine.fingerprint import take_fingerprint
+from mlabench.machine.fingerprint import take_fingerprint, usable_cpus
 from mlabench.machine.nvml import Nvml
 from mlabench.measure.kernels import find_kernel
 from mlabench.measure.probe import probe_ceilings
@@ -38,13 +38,14 @@ def main() -> None:
 
 
 def _make_runner(setup: Mapping[str, Any]) -> Runner:
-    device = setup["device"]
-    if device == "cuda":
-        import torch
+    import torch
 
+    device, nvml = setup["device"], None
+    if device == "cuda":
         nvml = Nvml.open(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-    else:
-        nvml = None
+    elif "OMP_NUM_THREADS" not in os.environ:
+        # A core stays free for the rest of the machine: torch's threads spin, and one that is descheduled halts all.
+        torch.set_num_threads(max(1, usable_cpus() - 1))
     return Runner(device, make_timer(setup["method"], device), setup["seed"], Budget(**setup["budget"]), nvml)
 
 

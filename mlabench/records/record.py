@@ -35,8 +35,8 @@ class Timing:
 class Record:
     """One measured case on one kernel. What was not measured is None, never 0.
 
-    A record has a `timing` only if its status is `ok`: the output of a timed call passed the check. `phases_s` says where
-    the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`.
+    A record has a `timing` only if its status is `ok`: the output of a timed call passed the check. `phases_s` says
+    where the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`.
     """
 
     case: Case

@@ -16,6 +16,9 @@ MANIFEST_NAME = "manifest.json"
 RECORDS_NAME = "records.jsonl"
 WORKER_LOG_NAME = "worker.log"
 
+RUNS_FOLDER = Path("results/runs")
+"""Where a sweep puts a run that is given no other place."""
+
 
 class StoreError(UsageError):
     """A record could not be written; those before it are safe."""
@@ -41,6 +44,14 @@ def is_run(path: Path) -> bool:
     return (path / MANIFEST_NAME).is_file()
 
 
+def newest_run() -> Path:
+    """The run under `RUNS_FOLDER` that was begun last. Raises `UsageError` where there is none."""
+    runs = [path for path in RUNS_FOLDER.glob("*") if is_run(path)]
+    if not runs:
+        raise UsageError(f"there is no run under {RUNS_FOLDER}: name one, or make one with `mlabench sweep`")
+    return max(runs, key=lambda path: (path / MANIFEST_NAME).stat().st_mtime_ns)
+
+
 def load_run(path: Path) -> Run:
     """Read a run. Raises `UsageError` for what is none; a truncated last line is left out with a warning."""
     if not is_run(path):
@@ -64,7 +75,7 @@ def create_run(path: Path, manifest: Manifest) -> None:
 
 
 def claim_directory(path: Path) -> None:
-    """Make the directory of a run to come. Raises `UsageError` if it holds a run or other files, or cannot be written."""
+    """Make the directory of a run to come. Raises `UsageError` if it holds a run or other files, or is read-only."""
     if is_run(path):
         raise UsageError(f"{path} already holds a run: add --resume to go on with it, or choose another --out")
     try:

@@ -58,7 +58,7 @@ def test_mistakes_name_file_line_and_key(tmp_path: Path, text: str, words: str) 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read .*nothing.toml"):
+    with pytest.raises(UsageError, match=r"cannot read .*nothing\.toml"):
         load_config(tmp_path / "nothing.toml")
 
 

@@ -58,3 +58,15 @@ def test_the_end_of_standard_input_ends_the_worker(worker: Worker) -> None:
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(timeout=30) == 0
+
+
+def test_a_worker_gives_way_to_a_fresh_one(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlabench.measure.isolation.REQUESTS_A_WORKER", 2)
+    worker.start()
+    first = worker.process_id
+    assert measure(worker, "mla_decode_torch").status == "ok"
+    assert worker.process_id == first
+    assert measure(worker, "mla_decode_torch").status == "ok"
+    assert worker.process_id is None
+    assert measure(worker, "mla_decode_torch").status == "ok"
+    assert worker.process_id != first

@@ -4,9 +4,9 @@ import pytest
 
 from mlabench.cases.grid import make_cases
 from mlabench.errors import UsageError
+from mlabench.measure.config import SweepConfig
 from mlabench.measure.kernels import KERNELS, all_kernels, check_selection, find_kernel, kernels_for
 from mlabench.measure.plan import make_points
-from mlabench.measure.config import SweepConfig
 
 MLA, GQA = make_cases({"variant": ("mla",)})[0], make_cases({"variant": ("gqa",)})[0]
 

@@ -57,7 +57,7 @@ def bind_drifting(**tensors):
     def run():
         launch()
         calls.append(1)
-        if len(calls) > 1:
+        if len(calls) > 2:
             tensors["out"].mul_(1.02)
 
     return run

@@ -102,7 +102,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a run directory: it has no manifest.json"):
+    with pytest.raises(UsageError, match=r"is not a run directory: it has no manifest\.json"):
         load_run(tmp_path)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mlabench.errors import ExitCode
 from mlabench.records.record import Record, Timing
 from mlabench.records.store import Run
 from mlabench.verdict.compare import Verdict, compare_runs
-from mlabench.errors import ExitCode
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.noise import NOISE
 from tests.factories import make_case, make_run

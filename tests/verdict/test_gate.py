@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from mlabench.errors import MissingBaselineError, UsageError
+from mlabench.errors import ExitCode, MissingBaselineError, UsageError
 from mlabench.machine.fingerprint import Fingerprint
 from mlabench.records.record import Record
 from mlabench.records.store import RECORDS_NAME
 from mlabench.verdict.compare import Verdict
-from mlabench.errors import ExitCode
 from mlabench.verdict.gate import OUTCOMES, WORDS, GateResult, run_gate
 from mlabench.verdict.noise import NOISE
 from tests.factories import FINGERPRINTS, make_case, make_record, make_run, write_run

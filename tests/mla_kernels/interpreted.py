@@ -1,0 +1,103 @@
+"""Runs the Triton kernels of one module in Triton's interpreter; started by the tests in a process of its own.
+
+`python -m tests.mla_kernels.interpreted mla|grouped`, with TRITON_INTERPRET=1, prints a JSON object: case -> what is
+wrong with it, empty where nothing is.
+"""
+
+import json
+import sys
+
+import torch
+
+from mla_kernels import reference
+from tests.mla_kernels import cases
+
+SCALE = 0.15
+RAGGED = (0, 1, 63, 64, 65, 300)
+FLOAT16, FLOAT32 = torch.float16, torch.float32
+WHOLE = {"num_splits": 1}
+
+MLA_CASES = (
+    # name, sizes, tunables
+    ("one row, TMA", {"lens": RAGGED, "num_q_heads": 1, "page_size": 64, "dtype": FLOAT16}, {}),
+    (
+        "one row, whole requests",
+        {"lens": RAGGED, "num_q_heads": 1, "page_size": 64, "dtype": FLOAT16},
+        {"num_splits": 1},
+    ),
+    ("20 heads, three queries", {"lens": RAGGED, "q_len": 3, "num_q_heads": 20, "page_size": 16, "dtype": FLOAT16}, {}),
+    (
+        "20 heads, many splits",
+        {"lens": RAGGED, "num_q_heads": 20, "page_size": 64, "dtype": FLOAT16},
+        {"num_splits": 11},
+    ),
+    ("128 heads", {"lens": (200, 3), "num_q_heads": 128, "page_size": 64, "dtype": FLOAT16}, {"num_splits": 3}),
+    ("128 heads, two queries", {"lens": (130, 1), "q_len": 2, "num_q_heads": 128, "dtype": FLOAT16}, WHOLE),
+    ("one request", {"lens": (1000,), "num_q_heads": 4, "page_size": 64, "dtype": FLOAT16}, {"num_splits": 5}),
+    ("more queries than tokens", {"lens": (2, 0), "q_len": 3, "num_q_heads": 4, "dtype": FLOAT32}, {}),
+    ("float32, page 1", {"lens": RAGGED, "q_len": 3, "num_q_heads": 4, "page_size": 1, "dtype": FLOAT32}, {}),
+    ("float32, page 24", {"lens": RAGGED, "num_q_heads": 4, "page_size": 24, "dtype": FLOAT32}, {"num_splits": 2}),
+    ("page 128", {"lens": (300, 129), "num_q_heads": 16, "page_size": 128, "dtype": FLOAT16}, {}),
+    ("tokens not swapped", {"lens": RAGGED, "num_q_heads": 16, "page_size": 64, "dtype": FLOAT16}, {"swap": 0}),
+    ("64 rows swapped", {"lens": (100, 1), "num_q_heads": 64, "page_size": 64, "dtype": FLOAT16}, {"swap": 1}),
+)
+GROUPED_CASES = (
+    ("MHA", {"lens": RAGGED, "num_q_heads": 4, "num_kv_heads": 4, "page_size": 64, "dtype": FLOAT16}, {}),
+    ("MHA, whole requests", {"lens": RAGGED, "num_q_heads": 4, "num_kv_heads": 4, "dtype": FLOAT16}, WHOLE),
+    ("GQA, three queries", {"lens": RAGGED, "q_len": 3, "num_q_heads": 8, "dtype": FLOAT16}, {}),
+    ("GQA, float32, page 1", {"lens": RAGGED, "q_len": 3, "num_q_heads": 8, "page_size": 1, "dtype": FLOAT32}, {}),
+    ("MQA, 20 heads", {"lens": RAGGED, "num_q_heads": 20, "num_kv_heads": 1, "page_size": 64, "dtype": FLOAT16}, {}),
+    (
+        "MQA, 128 heads",
+        {"lens": (200, 3), "num_q_heads": 128, "num_kv_heads": 1, "page_size": 64, "dtype": FLOAT16},
+        {"num_splits": 3},
+    ),
+    (
+        "expanded MLA, 192 and 128",
+        {"lens": (130, 64), "num_kv_heads": 4, "qk_dim": 192, "v_dim": 128, "page_size": 64, "dtype": FLOAT16},
+        {},
+    ),
+    (
+        "head dims 80 and 48",
+        {"lens": (65, 2), "q_len": 2, "qk_dim": 80, "v_dim": 48, "page_size": 64, "dtype": FLOAT16},
+        {},
+    ),
+    ("head dims 112 and 40", {"lens": (65, 2), "qk_dim": 112, "v_dim": 40, "page_size": 64, "dtype": FLOAT16}, {}),
+    ("float32, page 24", {"lens": RAGGED, "page_size": 24, "dtype": FLOAT32}, {"num_splits": 2}),
+    ("more queries than tokens", {"lens": (2, 0), "q_len": 3, "dtype": FLOAT32}, {}),
+    ("one request", {"lens": (1000,), "page_size": 64, "dtype": FLOAT16}, {"num_splits": 5}),
+    ("tokens not swapped", {"lens": RAGGED, "page_size": 64, "dtype": FLOAT16}, {"swap": 0}),
+)
+
+
+def run_mla(sizes: dict, tunables: dict) -> str:
+    """One absorbed MLA case."""
+    from mla_kernels import mla_decode_triton
+
+    inputs = cases.mla(**sizes)
+    tensors = cases.with_outputs(inputs, 32)
+    mla_decode_triton.bind(**tensors, softmax_scale=SCALE, **tunables)()
+    expected = reference.mla_absorbed_decode(**inputs, kv_lora_rank=32, softmax_scale=SCALE)
+    return cases.mismatch(sizes["dtype"], tensors["out"], expected[0], tensors["lse"], expected[1])
+
+
+def run_grouped(sizes: dict, tunables: dict) -> str:
+    """One grouped case."""
+    from mla_kernels import grouped_decode_triton
+
+    inputs = cases.grouped(**sizes)
+    tensors = cases.with_outputs(inputs, inputs["v_cache"].shape[3])
+    grouped_decode_triton.bind(**tensors, softmax_scale=SCALE, **tunables)()
+    expected = reference.grouped_decode(**inputs, softmax_scale=SCALE)
+    return cases.mismatch(sizes["dtype"], tensors["out"], expected[0], tensors["lse"], expected[1])
+
+
+def main(kind: str) -> None:
+    """Every case of `mla` or `grouped`, as JSON on standard output."""
+    torch.set_num_threads(1)
+    table, run = {"mla": (MLA_CASES, run_mla), "grouped": (GROUPED_CASES, run_grouped)}[kind]
+    json.dump({name: run(sizes, tunables) for name, sizes, tunables in table}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
