@@ -15,6 +15,7 @@ WRONG = _kernel("wrong")
 STALE = _kernel("stale")
 DRIFTING = _kernel("drifting")
 SLOW = _kernel("slow")
+SWITCHABLE = _kernel("switchable")
 CRASHING = _kernel("crashing")
 RAISING = _kernel("raising")
 HUNGRY = _kernel("hungry")
@@ -67,10 +68,15 @@ def bind_slow(**tensors):
     launch = _right(**tensors)
 
     def run():
-        time.sleep(0.02)
+        launch()
         launch()
 
     return run
+
+
+def bind_switchable(**tensors):
+    """Right, slow or wrong, as the environment says: one kernel before and after a change."""
+    return {"": _right, "slow": bind_slow, "wrong": bind_wrong}[os.environ.get("SWITCHABLE_FAULT", "")](**tensors)
 
 
 def bind_crashing(**tensors):

@@ -22,7 +22,7 @@ class Budget:
     max_s: float = 1.0
     precision: float = 0.005
     min_samples: int = 10
-    max_samples: int = 1000
+    max_samples: int = 200
 
 
 class Timer(Protocol):
