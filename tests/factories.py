@@ -14,8 +14,8 @@ from mlabench.records.record import Record, Status, Timing
 from mlabench.records.store import RecordWriter, Run, create_run
 
 CEILINGS = {
-    "cpu": Ceilings(20e9, 16e9, {"float32": 100e9, "bfloat16": 50e9}),
-    "cuda": Ceilings(4.2e12, 4.3e12, {"bfloat16": 788e12, "float16": 780e12, "float32": 400e12}),
+    "cpu": Ceilings(20e9, 15e9, 16e9, {"float32": 100e9, "bfloat16": 50e9}),
+    "cuda": Ceilings(4.2e12, 4.25e12, 4.3e12, {"bfloat16": 788e12, "float16": 780e12, "float32": 400e12}),
 }
 
 FINGERPRINTS = {

@@ -106,6 +106,7 @@ def grouped_decode_kernel(  # noqa: C901
     K1: tl.constexpr, K2: tl.constexpr, V1: tl.constexpr, V2: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr, SPLIT: tl.constexpr, CAUSAL: tl.constexpr,
     TMA: tl.constexpr, SWAP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Attention of one row block of one KV head over one part of the cache; writes `out`, `lse` or a partial."""
     TOKENS: tl.constexpr = 0 if SWAP else 1
@@ -133,6 +134,8 @@ def grouped_decode_kernel(  # noqa: C901
     v_head = v_cache + kv_head * V_DIM
     k_stride = num_kv_heads * QK_DIM
     v_stride = num_kv_heads * V_DIM
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
     if SPLIT:
         first, last, start, stop, base = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
     else:
@@ -255,17 +258,24 @@ def default_config(
 ) -> dict[str, int]:
     """Tile sizes, warps, stages and splits for `rows` (q_len x group) rows a KV head."""
     if itemsize == 4:
-        block_m, block_n, num_warps, num_stages, swap = 16, 16, 4, 2, 0
+        block_m, block_n, num_stages, swap = 16, 16, 2, 0
     elif rows <= 16:
-        block_m, block_n, num_warps, num_stages, swap = 16, 64, 4, 3, 1
+        block_m, block_n, num_stages, swap = 16, 64, 4, 1
     elif rows <= 32:
-        block_m, block_n, num_warps, num_stages, swap = 32, 64, 4, 3, 1
-    elif rows <= 64:
-        block_m, block_n, num_warps, num_stages, swap = 64, 64, 4, 3, 0
+        block_m, block_n, num_stages, swap = 32, 64, 4, 1
     else:
-        block_m, block_n, num_warps, num_stages, swap = 128, 64, 8, 3, 0
+        block_m, block_n, num_stages, swap = 64, 64, 3, 0
+    programs = batch * num_kv_heads * -(-rows // block_m)
+    if programs >= 3 * num_sms:
+        # two programs an SM, each with fewer buffers, hide each other's start and end
+        num_stages, num_splits = min(num_stages, 3), 1
+    elif programs >= 1.5 * num_sms:
+        num_splits = max(1, 2 * num_sms * batch // programs)
+    else:
+        num_splits = max(1, num_sms * batch // programs)
     config = {
-        "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages, "swap": swap,
+        "block_m": block_m, "block_n": block_n, "num_warps": 4, "num_stages": num_stages, "swap": swap,
+        "num_splits": num_splits, "pdl": 0,
     }  # fmt: skip
     while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
         config["num_stages"] -= 1
@@ -273,11 +283,6 @@ def default_config(
         config["block_n"] //= 2
     exact = _tile_width(qk_dim) == qk_dim and _tile_width(v_dim) == v_dim
     config["use_tma"] = int(itemsize == 2 and exact and page_size % config["block_n"] == 0)
-    tiles = num_kv_heads * -(-rows // block_m)
-    programs_per_sm = min(MAX_SHARED_BYTES // shared_bytes(config, qk_dim, v_dim, itemsize), 16 // num_warps)
-    resident = num_sms * max(1, programs_per_sm)
-    # with several waves of programs there is nothing to gain from splitting
-    config["num_splits"] = 1 if tiles * batch >= 4 * resident else max(1, resident // tiles)
     return config
 
 
@@ -304,6 +309,7 @@ def kernel_constants(
         "STAGES": config["num_stages"],
         "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
         "WARPS": config["num_warps"],
+        "PDL": bool(config["pdl"]) and config["num_splits"] > 1,
     }
 
 
@@ -360,6 +366,7 @@ def bind(
     num_splits: int | None = None,
     swap: int | None = None,
     use_tma: int | None = None,
+    pdl: int | None = None,
 ) -> Launch:
     """Bind grouped decode to its tensors.
 
@@ -377,7 +384,8 @@ def bind(
     The tunables default to `default_config`: block_m rows and block_n tokens a tile (powers of two, 16 or more),
     swap 1 makes tokens the M of the matrix product, use_tma 1 needs page_size to be a multiple of block_n and head
     dims that two tiles cover exactly, num_splits is the number of equal runs that the batch's KV blocks are cut into
-    (1: a program per request and KV head, no combine).
+    (1: a program per request and KV head, no combine), pdl 1 launches the combine before the parts are done
+    (programmatic dependent launch).
 
     Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: head dims
     under 16 or over 512, tiles beyond the shared memory of an SM, or other dtypes.
@@ -386,13 +394,14 @@ def bind(
     batch, q_len, num_q_heads, qk_dim = q.shape
     num_pages, page_size, num_kv_heads, v_dim = v_cache.shape
     rows, itemsize = q_len * (num_q_heads // num_kv_heads), q.element_size()
+    sms = num_sms(q.device)
     config = default_config(
         batch=batch, rows=rows, num_kv_heads=num_kv_heads, qk_dim=qk_dim, v_dim=v_dim, page_size=page_size,
-        itemsize=itemsize, num_sms=num_sms(q.device),
+        itemsize=itemsize, num_sms=sms,
     )  # fmt: skip
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
-        "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
+        "num_splits": num_splits, "swap": swap, "use_tma": use_tma, "pdl": pdl,
     }  # fmt: skip
     config |= {key: value for key, value in given.items() if value is not None}
     if shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
@@ -417,7 +426,7 @@ def bind(
     splits, all_rows = config["num_splits"], q_len * num_q_heads
     part_out, part_lse = allocate_partials(splits, batch, all_rows, v_dim, q.device)
     grid = (triton.cdiv(rows, config["block_m"]) * num_kv_heads * (batch if splits == 1 else splits),)
-    merge = combine_config(splits, batch, all_rows, v_dim)
+    merge = combine_config(splits, batch, all_rows, v_dim, sms)
     merge_grid = combine_grid(merge, batch, all_rows, v_dim)
 
     def run() -> None:
@@ -429,7 +438,8 @@ def bind(
         if splits > 1:
             combine_kernel[merge_grid](
                 part_out, part_lse, out, lse, kv_lens, batch, all_rows, splits,
-                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"], **merge,
+                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"],
+                PDL=constants["PDL"], launch_pdl=constants["PDL"], **merge,
             )  # fmt: skip
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0

@@ -3,8 +3,9 @@
 The KV blocks of all requests are laid end to end and cut into `num_splits` runs of `ceil(total / num_splits)` blocks.
 A run may end one request, cover others whole and begin a third. A request that lies within one run is finished there;
 every other run that touches it leaves a partial in slot `part + request`, which is unique because the next run either
-continues the request or moves on to a later one. Lengths are read on the device, so a captured graph stays right
-when they change.
+continues the request or moves on to a later one. Where giving every part the same number of whole requests makes the
+longest part at most a sixteenth longer, nothing is cut and nothing is left to merge. Lengths are read on the device, so
+a captured graph stays right when they change.
 
 Partials (float32): `part_out [num_splits + batch, rows, v_dim]`, already divided by the part's own sum, and
 `part_lse [num_splits + batch, rows]`, in base 2. Flash-Decoding (Dao et al., 2023) describes the merge;
@@ -14,6 +15,17 @@ kernels/README.md has the formula.
 import torch
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def _plan(kv_lens, batch, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
+    """Blocks of each request, blocks of a part, whole requests of a part, and whether those are taken uncut."""
+    request = tl.arange(0, BATCH_P2)
+    blocks = tl.cdiv(tl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)  # [BATCH_P2]
+    payload = tl.maximum(tl.cdiv(tl.sum(blocks, 0), num_splits), 1)
+    together = tl.cdiv(batch, num_splits)
+    uncut = together * tl.max(blocks, 0) * 16 <= payload * 17
+    return request, blocks, payload, together, uncut
 
 
 @triton.jit
@@ -28,16 +40,19 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
         last = tl.where(start < stop, 1, 0)
         base = 0
     else:
-        request = tl.arange(0, BATCH_P2)
-        lens = tl.load(kv_lens + request, mask=request < batch, other=0)
-        blocks = tl.cdiv(lens, BLOCK_N)  # [BATCH_P2]
+        request, blocks, payload, together, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
         ends = tl.cumsum(blocks, 0)
-        payload = tl.maximum(tl.cdiv(tl.sum(blocks, 0), num_splits), 1)
         start = part * payload
         stop = tl.minimum(start + payload, tl.sum(blocks, 0))
         first = tl.sum((ends <= start).to(tl.int32), 0)
         last = tl.where(start < stop, tl.sum((ends < stop).to(tl.int32), 0) + 1, first)
         base = tl.sum(tl.where(request < first, blocks, 0), 0)
+        if uncut:
+            first = tl.minimum(part * together, batch)
+            last = tl.minimum(first + together, batch)
+            start = 0
+            stop = 1073741824
+            base = 0
     return first, last, start, stop, base
 
 
@@ -45,7 +60,7 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
 def combine_kernel(
     part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
     V_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr,
+    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Merge the partials of one request: BLOCK_R rows by BLOCK_V columns, BLOCK_S partials at a time."""
     b = tl.program_id(1)
@@ -53,14 +68,14 @@ def combine_kernel(
     r0 = tl.program_id(0) // col_blocks * BLOCK_R
     c0 = tl.program_id(0) % col_blocks * BLOCK_V
 
-    request = tl.arange(0, BATCH_P2)
-    blocks = tl.cdiv(tl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)
-    payload = tl.maximum(tl.cdiv(tl.sum(blocks, 0), num_splits), 1)
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+    request, blocks, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
     base = tl.sum(tl.where(request < b, blocks, 0), 0)
     mine = tl.sum(tl.where(request == b, blocks, 0), 0)
     first = base // payload
     count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)
-    if count != 1:
+    if (count != 1) & ((uncut == 0) | (BATCH_P2 == 1)):
         r = r0 + tl.arange(0, BLOCK_R)
         c = c0 + tl.arange(0, BLOCK_V)
         s = tl.arange(0, BLOCK_S)
@@ -104,15 +119,14 @@ def allocate_partials(
     return torch.empty(slots, rows, v_dim, device=device), torch.empty(slots, rows, device=device)
 
 
-def combine_config(num_splits: int, batch: int, rows: int, v_dim: int) -> dict[str, int]:
-    """Tile of the combine: many partials at a time when few rows must be merged, else whole rows."""
+def combine_config(num_splits: int, batch: int, rows: int, v_dim: int, num_sms: int) -> dict[str, int]:
+    """Tile of the combine: outputs enough for four programs an SM, and as many partials at a time as still fit."""
     v_p2 = triton.next_power_of_2(v_dim)
-    splits_p2 = triton.next_power_of_2(max(2, -(-num_splits // batch) + 1))
-    if batch * rows <= 512:
-        block_v = min(v_p2, 32 if splits_p2 > 16 else 128)
-        return {"BLOCK_S": min(splits_p2, 4096 // block_v), "BLOCK_R": 1, "BLOCK_V": block_v}
-    block_s = min(splits_p2, 4)
-    return {"BLOCK_S": block_s, "BLOCK_R": max(1, min(8, 4096 // (v_p2 * block_s))), "BLOCK_V": v_p2}
+    outputs = triton.next_power_of_2(max(32, batch * rows * v_p2 // (4 * num_sms)))
+    block_v = min(v_p2, outputs)
+    block_r = max(1, min(4, outputs // v_p2))
+    partials = triton.next_power_of_2(-(-num_splits // batch) + 1)
+    return {"BLOCK_S": max(2, min(partials, 4096 // (block_r * block_v))), "BLOCK_R": block_r, "BLOCK_V": block_v}
 
 
 def combine_grid(config: dict[str, int], batch: int, rows: int, v_dim: int) -> tuple[int, int]:

@@ -9,17 +9,19 @@ from typing import Any
 class Ceilings:
     """What a machine reached at most: memory traffic in bytes/s and matrix products in FLOP/s, by dtype.
 
-    `read_bytes_per_s` streams a large tensor once; `copy_bytes_per_s` counts bytes read and written.
+    `read_bytes_per_s` and `write_bytes_per_s` stream a large tensor once; `copy_bytes_per_s` counts bytes read and
+    written.
     """
 
     read_bytes_per_s: float
+    write_bytes_per_s: float
     copy_bytes_per_s: float
     matmul_flops_per_s: Mapping[str, float]
 
     @property
     def bandwidth_bytes_per_s(self) -> float:
-        """The higher of the two traffic rates."""
-        return max(self.read_bytes_per_s, self.copy_bytes_per_s)
+        """The highest of the three traffic rates, so that the floor is one whatever the mix of reads and writes."""
+        return max(self.read_bytes_per_s, self.write_bytes_per_s, self.copy_bytes_per_s)
 
     def memory_us(self, bytes_moved: int) -> float:
         """Least time to move the bytes, in microseconds."""

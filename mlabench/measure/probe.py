@@ -8,7 +8,7 @@ from mlabench.measure.timing.method import Budget, Call, Timer
 PROBE_BYTES = {"cpu": 256 << 20, "cuda": 8 << 30}
 """Size of the tensor that the traffic probes stream."""
 
-ROW_BYTES = 256 << 10
+ROW_BYTES = 1 << 20
 """Row of that tensor; each is summed by itself, so that no pass over partial sums follows."""
 
 PROBE_SIDE = {"cpu": 1024, "cuda": 8192}
@@ -19,19 +19,22 @@ PROBE_BUDGET = Budget(max_s=0.5, min_samples=5, max_samples=50)
 
 def probe_ceilings(device: str, timer: Timer, dtypes: Sequence[str]) -> Ceilings:
     """Measure the device's ceilings, each as the fastest of its samples."""
-    read, copy = _traffic_rates(device, timer)
-    return Ceilings(read, copy, {dtype: _matmul_rate(device, timer, dtype) for dtype in dtypes})
+    return Ceilings(
+        *_traffic_rates(device, timer),
+        matmul_flops_per_s={dtype: _matmul_rate(device, timer, dtype) for dtype in dtypes},
+    )
 
 
-def _traffic_rates(device: str, timer: Timer) -> tuple[float, float]:
+def _traffic_rates(device: str, timer: Timer) -> tuple[float, float, float]:
     import torch
 
     source = torch.rand(PROBE_BYTES[device] // ROW_BYTES, ROW_BYTES // 4, device=device)
     target, sums = torch.empty_like(source), torch.empty(source.shape[0], device=device)
     read = _rate(source.nbytes, timer, lambda: torch.sum(source, dim=1, out=sums))
     # A negation and not copy_, which a captured graph would hand to the slower copy engine.
+    write = _rate(source.nbytes, timer, lambda: target.fill_(1.0))
     copy = _rate(2 * source.nbytes, timer, lambda: torch.neg(source, out=target))
-    return read, copy
+    return read, write, copy
 
 
 def _matmul_rate(device: str, timer: Timer, dtype: str) -> float:

@@ -89,6 +89,7 @@ def _ceilings(manifest: Manifest) -> list[tuple[str, str]]:
     )
     return [
         ("measured read", format_bandwidth(ceilings.read_bytes_per_s)),
+        ("measured write", format_bandwidth(ceilings.write_bytes_per_s)),
         ("measured copy", format_bandwidth(ceilings.copy_bytes_per_s)),
         ("measured matmul", rates or NOT_MEASURED),
     ]

@@ -38,8 +38,10 @@ MLA_CASES = (
     ("float32, page 1", {"lens": RAGGED, "q_len": 3, "num_q_heads": 4, "page_size": 1, "dtype": FLOAT32}, {}),
     ("float32, page 24", {"lens": RAGGED, "num_q_heads": 4, "page_size": 24, "dtype": FLOAT32}, {"num_splits": 2}),
     ("page 128", {"lens": (300, 129), "num_q_heads": 16, "page_size": 128, "dtype": FLOAT16}, {}),
-    ("tokens not swapped", {"lens": RAGGED, "num_q_heads": 16, "page_size": 64, "dtype": FLOAT16}, {"swap": 0}),
+    ("16 rows swapped", {"lens": RAGGED, "num_q_heads": 16, "page_size": 64, "dtype": FLOAT16}, {"swap": 1}),
     ("64 rows swapped", {"lens": (100, 1), "num_q_heads": 64, "page_size": 64, "dtype": FLOAT16}, {"swap": 1}),
+    ("a request a part", {"lens": (300, 310, 320), "dtype": FLOAT16}, {"num_splits": 3}),
+    ("two requests a part", {"lens": (300, 310, 320, 0), "dtype": FLOAT16}, {"num_splits": 2}),
 )
 GROUPED_CASES = (
     ("MHA", {"lens": RAGGED, "num_q_heads": 4, "num_kv_heads": 4, "page_size": 64, "dtype": FLOAT16}, {}),

@@ -48,6 +48,12 @@ def test_mla(num_q_heads, q_len, num_splits):
 
 
 @pytest.mark.parametrize("num_q_heads", [16, 128])
+def test_an_early_combine_waits_for_the_parts(num_q_heads):
+    for _ in range(5):
+        check_mla(mla_inputs((8192,) * 3, num_q_heads=num_q_heads), pdl=1)
+
+
+@pytest.mark.parametrize("num_q_heads", [16, 128])
 def test_mla_float16(num_q_heads):
     check_mla(mla_inputs(RAGGED, num_q_heads=num_q_heads, dtype=torch.float16))
 
@@ -95,7 +101,7 @@ def test_a_captured_graph_follows_lengths_table_and_cache(kind, num_splits):
         "mla": (mla_inputs, mla_decode_triton, 512),
         "grouped": (grouped_inputs, grouped_decode_triton, 128),
     }[kind]
-    before, after = make((700, 64, 130), 2, seed=1), make((65, 700, 129), 2, seed=2)
+    before, after = make((700, 64, 130), 2, seed=1), make((64, 700, 129), 2, seed=2)
     tensors = cases.with_outputs(before, v_dim)
     launch = module.bind(**tensors, softmax_scale=SCALE, num_splits=num_splits)
     launch()

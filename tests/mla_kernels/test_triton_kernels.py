@@ -61,7 +61,8 @@ def test_loops_over_the_cache_do_not_spill(machine_code):
 
 def test_tiles_use_the_warp_group_instructions_and_are_fed_by_tma(machine_code):
     for name, code in machine_code.items():
-        assert code["hgmma"], name
+        if code["swap"] or code["block_m"] >= 64:
+            assert code["hgmma"], name
         assert code["tma_loads"], name
         # one wait after each instruction is how ptxas serialises what it could not keep in flight
         assert code["hgmma_waits"] <= 8, name

@@ -65,7 +65,7 @@ def test_without_ceilings_there_is_no_roofline_and_no_share_of_it() -> None:
     left_out = missing(view(*PAIR, ceilings=None))
     assert sorted(left_out) == ["floor", "roofline"]
     assert "no measured ceilings for bfloat16" in left_out["roofline"]
-    other_dtype = missing(view(*PAIR, ceilings=Ceilings(1e12, 1e12, {"float32": 1e12})))
+    other_dtype = missing(view(*PAIR, ceilings=Ceilings(1e12, 1e12, 1e12, {"float32": 1e12})))
     assert sorted(other_dtype) == ["floor", "roofline"]
 
 

@@ -6,7 +6,7 @@ from mlabench.report.findings import findings
 from mlabench.report.series import make_views
 from tests.factories import make_case, make_record, make_run
 
-RIDGE_100 = Ceilings(1e12, 0.9e12, {"bfloat16": 100e12})
+RIDGE_100 = Ceilings(1e12, 0.9e12, 0.9e12, {"bfloat16": 100e12})
 
 
 def point(variant: str, latency_us: float, kv_len: int = 4096, batch: int = 8, **fields: object) -> Record:
