@@ -106,7 +106,6 @@ def grouped_decode_kernel(  # noqa: C901
     K1: tl.constexpr, K2: tl.constexpr, V1: tl.constexpr, V2: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr, SPLIT: tl.constexpr, CAUSAL: tl.constexpr,
     TMA: tl.constexpr, SWAP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
-    PDL: tl.constexpr,
 ):  # fmt: skip
     """Attention of one row block of one KV head over one part of the cache; writes `out`, `lse` or a partial."""
     TOKENS: tl.constexpr = 0 if SWAP else 1
@@ -134,8 +133,6 @@ def grouped_decode_kernel(  # noqa: C901
     v_head = v_cache + kv_head * V_DIM
     k_stride = num_kv_heads * QK_DIM
     v_stride = num_kv_heads * V_DIM
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
     if SPLIT:
         first, last, start, stop, base = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
     else:
@@ -275,7 +272,7 @@ def default_config(
         num_splits = max(1, num_sms * batch // programs)
     config = {
         "block_m": block_m, "block_n": block_n, "num_warps": 4, "num_stages": num_stages, "swap": swap,
-        "num_splits": num_splits, "pdl": 0,
+        "num_splits": num_splits,
     }  # fmt: skip
     while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
         config["num_stages"] -= 1
@@ -309,7 +306,6 @@ def kernel_constants(
         "STAGES": config["num_stages"],
         "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
         "WARPS": config["num_warps"],
-        "PDL": bool(config["pdl"]) and config["num_splits"] > 1,
     }
 
 
@@ -366,7 +362,6 @@ def bind(
     num_splits: int | None = None,
     swap: int | None = None,
     use_tma: int | None = None,
-    pdl: int | None = None,
 ) -> Launch:
     """Bind grouped decode to its tensors.
 
@@ -384,8 +379,7 @@ def bind(
     The tunables default to `default_config`: block_m rows and block_n tokens a tile (powers of two, 16 or more),
     swap 1 makes tokens the M of the matrix product, use_tma 1 needs page_size to be a multiple of block_n and head
     dims that two tiles cover exactly, num_splits is the number of equal runs that the batch's KV blocks are cut into
-    (1: a program per request and KV head, no combine), pdl 1 launches the combine before the parts are done
-    (programmatic dependent launch).
+    (1: a program per request and KV head, no combine).
 
     Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: head dims
     under 16 or over 512, tiles beyond the shared memory of an SM, or other dtypes.
@@ -401,7 +395,7 @@ def bind(
     )  # fmt: skip
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
-        "num_splits": num_splits, "swap": swap, "use_tma": use_tma, "pdl": pdl,
+        "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
     }  # fmt: skip
     config |= {key: value for key, value in given.items() if value is not None}
     if shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
@@ -438,8 +432,7 @@ def bind(
         if splits > 1:
             combine_kernel[merge_grid](
                 part_out, part_lse, out, lse, kv_lens, batch, all_rows, splits,
-                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"],
-                PDL=constants["PDL"], launch_pdl=constants["PDL"], **merge,
+                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"], **merge,
             )  # fmt: skip
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0

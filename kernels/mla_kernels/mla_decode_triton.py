@@ -84,7 +84,6 @@ def mla_decode_kernel(
     KV_LORA_RANK: tl.constexpr, ROPE_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr, SPLIT: tl.constexpr, CAUSAL: tl.constexpr,
     TMA: tl.constexpr, SWAP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
-    PDL: tl.constexpr,
 ):  # fmt: skip
     """Attention of one row block over one part of the cache; writes `out`, `lse` or the part's partial."""
     KV_DIM: tl.constexpr = KV_LORA_RANK + ROPE_DIM
@@ -101,8 +100,6 @@ def mla_decode_kernel(
     t = tl.arange(0, TAIL_N)
     c = tl.arange(0, KV_LORA_RANK)
     r = tl.arange(0, ROPE_DIM)
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
     if SPLIT:
         first, last, start, stop, base = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
     else:
@@ -201,7 +198,7 @@ def default_config(*, rows: int, kv_dim: int, page_size: int, itemsize: int, num
         block_m, block_n, num_warps, num_stages, swap = 64, 64, 8, 2, 0
     config = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages, "swap": swap,
-        "num_splits": max(1, num_sms // -(-rows // block_m)), "pdl": 0,
+        "num_splits": max(1, num_sms // -(-rows // block_m)),
     }  # fmt: skip
     while config["block_n"] > 16 and shared_bytes(config, kv_dim, itemsize) > MAX_SHARED_BYTES:
         config["block_n"] //= 2
@@ -234,7 +231,6 @@ def kernel_constants(
         "STAGES": config["num_stages"],
         "PRECISION": "ieee" if dtype == torch.float32 else "tf32",
         "WARPS": config["num_warps"],
-        "PDL": bool(config["pdl"]) and config["num_splits"] > 1,
     }
 
 
@@ -287,7 +283,6 @@ def bind(
     num_splits: int | None = None,
     swap: int | None = None,
     use_tma: int | None = None,
-    pdl: int | None = None,
 ) -> Launch:
     """Bind absorbed MLA decode to its tensors.
 
@@ -303,8 +298,7 @@ def bind(
 
     The tunables default to `default_config`: block_m rows and block_n tokens a tile (powers of two, 16 or more),
     swap 1 makes tokens the M of the matrix product, use_tma 1 needs page_size to be a multiple of block_n, num_splits
-    is the number of equal runs that the batch's KV blocks are cut into (1: a program per request, no combine), pdl 1
-    launches the combine before the parts are done (programmatic dependent launch).
+    is the number of equal runs that the batch's KV blocks are cut into (1: a program per request, no combine).
 
     Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: ranks and
     rope dims that are not powers of two of at least 16, or tiles beyond the shared memory of an SM
@@ -320,7 +314,7 @@ def bind(
     config = default_config(rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms)
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
-        "num_splits": num_splits, "swap": swap, "use_tma": use_tma, "pdl": pdl,
+        "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
     }  # fmt: skip
     config |= {key: value for key, value in given.items() if value is not None}
     if shared_bytes(config, kv_dim, itemsize) > MAX_SHARED_BYTES:
@@ -354,8 +348,7 @@ def bind(
         if splits > 1:
             combine_kernel[merge_grid](
                 part_out, part_lse, out, lse, kv_lens, batch, rows, splits,
-                V_DIM=kv_lora_rank, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"],
-                PDL=constants["PDL"], launch_pdl=constants["PDL"], **merge,
+                V_DIM=kv_lora_rank, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"], **merge,
             )  # fmt: skip
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0

@@ -60,7 +60,7 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
 def combine_kernel(
     part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
     V_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, PDL: tl.constexpr,
+    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Merge the partials of one request: BLOCK_R rows by BLOCK_V columns, BLOCK_S partials at a time."""
     b = tl.program_id(1)
@@ -68,8 +68,6 @@ def combine_kernel(
     r0 = tl.program_id(0) // col_blocks * BLOCK_R
     c0 = tl.program_id(0) % col_blocks * BLOCK_V
 
-    if PDL:
-        tl.extra.cuda.gdc_wait()
     request, blocks, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
     base = tl.sum(tl.where(request < b, blocks, 0), 0)
     mine = tl.sum(tl.where(request == b, blocks, 0), 0)

@@ -48,12 +48,6 @@ def test_mla(num_q_heads, q_len, num_splits):
 
 
 @pytest.mark.parametrize("num_q_heads", [16, 128])
-def test_an_early_combine_waits_for_the_parts(num_q_heads):
-    for _ in range(5):
-        check_mla(mla_inputs((8192,) * 3, num_q_heads=num_q_heads), pdl=1)
-
-
-@pytest.mark.parametrize("num_q_heads", [16, 128])
 def test_mla_float16(num_q_heads):
     check_mla(mla_inputs(RAGGED, num_q_heads=num_q_heads, dtype=torch.float16))
 
