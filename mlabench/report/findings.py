@@ -78,7 +78,17 @@ def roofline_sentence(view: View, rows: "pandas.DataFrame") -> str:
         f" this machine's measured ridge of {format_count(ridge, 'FLOP')} per byte, so the roofline says that "
         f"{'arithmetic' if above else 'memory traffic'} binds it; at kv_len {format_tokens(point['kv_len'])} and batch "
         f"{point['batch']} it reached {format_percent(point['fraction_of_floor'])} of the roofline's speed in this run."
+        f"{_other_side(view, point)}"
     )
+
+
+def _other_side(view: View, point: Any) -> str:
+    """The head counts at which the same form lies under the other ceiling."""
+    same = view.frame[(view.frame["series"] == point["series"]) & (view.frame["kv_len"] == point["kv_len"])]
+    other = same[same["bound"].notna() & (same["bound"] != point["bound"])]
+    heads = [str(value) for value in sorted(set(other["num_q_heads"]))]
+    ceiling = "memory traffic" if point["bound"] == "compute" else "arithmetic"
+    return f" With {' and '.join(heads)} heads {ceiling} binds it." if heads else ""
 
 
 def _cache_clause(own: int, other: int, series: str) -> str:

@@ -151,7 +151,7 @@ def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
 
 def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str]) -> Context:
     ok = rows[rows["status"] == "ok"] if (rows["status"] == "ok").any() else rows
-    heads = _widest(ok, rows, "num_q_heads")
+    heads = _widest(ok, "num_q_heads")
     drawn = ok[ok["num_q_heads"] == heads]
     x, panel = ("batch", "kv_len") if drawn["kv_len"].nunique() == 1 < drawn["batch"].nunique() else ("kv_len", "batch")
     panels = _numbers(drawn[panel])
@@ -171,7 +171,7 @@ def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series
         panel=panel,
         panels=_spread(panels),
         all_panels=panels,
-        batch=_widest(drawn, rows[rows["num_q_heads"] == heads], "batch"),
+        batch=_widest(drawn, "batch"),
         left_out=tuple(left_out),
     )
 
@@ -202,14 +202,9 @@ def _pick_series(rows: "pandas.DataFrame", left_out: list[str]) -> tuple[Series,
     return tuple(picked)
 
 
-def _widest(ok: "pandas.DataFrame", asked: "pandas.DataFrame", column: str) -> int:
-    """The value of the column for which most series were measured, then most cases asked for, then the largest."""
-
-    def rank(value: int) -> tuple[int, int, int]:
-        series, cases = ok[ok[column] == value]["series"], asked[asked[column] == value]["case_id"]
-        return series.nunique(), cases.nunique(), value
-
-    return max(_numbers(ok[column]), key=rank)
+def _widest(ok: "pandas.DataFrame", column: str) -> int:
+    """The largest value of the column among those for which most series were measured."""
+    return max(_numbers(ok[column]), key=lambda value: (ok[ok[column] == value]["series"].nunique(), value))
 
 
 def _listed(values: Sequence[int]) -> str:

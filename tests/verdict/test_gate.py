@@ -95,6 +95,7 @@ def test_exit_codes_are_stable_and_agree_with_the_errors() -> None:
         "NO_BASELINE": 4,
         "INCORRECT": 5,
         "NOTHING_MEASURED": 6,
+        "INTERRUPTED": 130,
     }
     assert (UsageError.exit_code, MissingBaselineError.exit_code) == (ExitCode.USAGE, ExitCode.NO_BASELINE)
     assert WORDS.keys() == set(Verdict)
