@@ -4,6 +4,7 @@
 - `mla_recompute_decode_torch`: MLA that expands K and V from the latent cache at every step
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
 - `reference`: float64 references of all three, for checking
+- `online_softmax`: what the Triton kernels do with one block of the cache
 - `split_kv`: how the Triton kernels split the cached tokens and merge the parts
 - `paged_torch`: what the torch kernels share: where the tokens of a request lie, and the copy of them
 - `launch`: the object that every `bind` returns

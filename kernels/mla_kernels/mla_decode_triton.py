@@ -15,6 +15,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
+from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, scores, weigh_scores
 from mla_kernels.split_kv import (
     allocate_partials,
     combine_config,
@@ -23,31 +24,6 @@ from mla_kernels.split_kv import (
     num_sms,
     part_bounds,
 )
-
-LOG2_E = 1.4426950408889634
-MAX_SHARED_BYTES = 232_448
-
-
-@triton.jit
-def _scores(q, k, SWAP: tl.constexpr, PRECISION: tl.constexpr):
-    """q k^T as [M, N], or k q^T as [N, M] when tokens are the M of the product."""
-    return tl.dot(k if SWAP else q, tl.trans(q if SWAP else k), input_precision=PRECISION)
-
-
-@triton.jit
-def _weigh(p, v, acc, SWAP: tl.constexpr, PRECISION: tl.constexpr):
-    """acc + p v as [M, V], or acc + v^T p as [V, M] when tokens are the M of the scores."""
-    return tl.dot(tl.trans(v) if SWAP else p, p if SWAP else v, acc, input_precision=PRECISION)
-
-
-@triton.jit
-def _softmax_step(s, m, row_sum, TOKENS: tl.constexpr):
-    """One online-softmax step: new maximum, the factor for what came before, the weights, and their running sum."""
-    m_new = tl.maximum(m, tl.max(s, TOKENS))  # [M]
-    fade = tl.exp2(m - m_new)
-    p = tl.exp2(s - tl.expand_dims(m_new, TOKENS))
-    # the sum stays a tile, so that only the maximum crosses threads
-    return m_new, fade, p, row_sum * tl.expand_dims(fade, TOKENS) + p
 
 
 @triton.jit
@@ -58,22 +34,12 @@ def _attend(
     """Fold one block of the cache into the running maximum, sum and output."""
     TOKENS: tl.constexpr = 0 if SWAP else 1
     # scaled apart: as one accumulator, Triton would lay the two products out differently and convert between them
-    s = _scores(q_rope, k_rope, SWAP, PRECISION) * scale_log2
-    s += _scores(q_nope, k_nope, SWAP, PRECISION) * scale_log2
+    s = scores(q_rope, k_rope, SWAP, PRECISION) * scale_log2
+    s += scores(q_nope, k_nope, SWAP, PRECISION) * scale_log2
     if MASKED:
         s = tl.where(seen, s, -float("inf"))
-    if UNCHAIN:
-        # Triton lets each warp group compute all scores of a 64-row tile if it sees that they lead to a second
-        # product; it does not look through a branch, so one that is always taken halves that work
-        fade = tl.full(m.shape, 1.0, tl.float32)
-        p = s.to(k_nope.dtype)
-        if always > 0:
-            m, fade, p32, row_sum = _softmax_step(s, m, row_sum, TOKENS)
-            p = p32.to(k_nope.dtype)
-    else:
-        m, fade, p32, row_sum = _softmax_step(s, m, row_sum, TOKENS)
-        p = p32.to(k_nope.dtype)
-    acc = _weigh(p, k_nope, acc * tl.expand_dims(fade, TOKENS), SWAP, PRECISION)
+    m, fade, p, row_sum = weigh_scores(s, m, row_sum, k_nope, always, TOKENS, UNCHAIN)
+    acc = accumulate(p, k_nope, acc * tl.expand_dims(fade, TOKENS), SWAP, PRECISION)
     return m, row_sum, acc
 
 
