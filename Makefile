@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= $(shell ls -dt results/runs/*/ 2>/dev/null | head -1)
-BASELINE ?= $(shell ls -d results/baselines/*/*/ 2>/dev/null | head -1)
 DEMO := results/runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
@@ -36,8 +35,8 @@ bench: $(VENV)/installed ## Time the suite itself: overhead and memory of a swee
 report: $(VENV)/installed ## Write the report of RUN (default: the newest run)
 	@$(BIN)/mlabench report $(RUN)
 
-gate: $(VENV)/installed ## Hold RUN (default: the newest run) against BASELINE (default: the first committed one)
-	@$(BIN)/mlabench gate $(RUN) --baseline $(BASELINE)
+gate: $(VENV)/installed ## Hold RUN (default: the newest run) against BASELINE (default: the committed one of the device)
+	@$(BIN)/mlabench gate $(RUN) $(if $(BASELINE),--baseline $(BASELINE))
 
 clean: ## Remove the environment and throw-away runs
 	rm -rf $(VENV) results/runs .pytest_cache .mypy_cache .ruff_cache

@@ -28,9 +28,14 @@ _HINTS = {
 def gate(
     current: Annotated[Path, typer.Argument(help="The run directory to judge.", show_default=False)],
     baseline: Annotated[
-        list[Path],
-        typer.Option("--baseline", "-b", help="A run to compare with; repeat it for several.", show_default=False),
-    ],
+        list[Path] | None,
+        typer.Option(
+            "--baseline",
+            "-b",
+            help="A run to compare with; repeat it for several.",
+            show_default="the one under results/baselines/DEVICE",
+        ),
+    ] = None,
     min_effect: Annotated[
         float | None,
         typer.Option(help="Least change of a time that counts, as a fraction.", show_default=_DEFAULT_EFFECTS),
@@ -51,7 +56,7 @@ def gate(
 
     Example: mlabench gate results/runs/today --baseline results/baselines/nvidia-h200/decode
     """
-    result = run_gate(current, baseline, min_effect, allow_missing)
+    result = run_gate(current, baseline or (), min_effect, allow_missing)
     if json_path is not None:
         _write_json(result, json_path)
     if json_path == "-":

@@ -19,6 +19,9 @@ WORKER_LOG_NAME = "worker.log"
 RUNS_FOLDER = Path("results/runs")
 """Where a sweep puts a run that is given no other place."""
 
+BASELINES_FOLDER = Path("results/baselines")
+"""Where runs are kept to be compared with, in a folder for each device."""
+
 
 class StoreError(UsageError):
     """A record could not be written; those before it are safe."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlabench.errors import ExitCode, MissingBaselineError, UsageError
-from mlabench.records.store import Run, load_run
+from mlabench.records.store import BASELINES_FOLDER, Run, is_run, load_run
 from mlabench.units import format_latency, format_percent
 from mlabench.verdict.compare import COMPARED, FALSE_DISCOVERY_RATE, MIN_SAMPLES, Point, Verdict, compare_runs
 from mlabench.verdict.noise import CONFIDENCE, NOISE, Noise
@@ -134,14 +134,16 @@ def run_gate(
 ) -> GateResult:
     """Judge the run directory `current` against one baseline or more.
 
-    `min_effect` is a fraction and by default the device's own. Raises `UsageError` for a `current` that is no run, and
+    Without a baseline it is the committed one of the run's device. `min_effect` is a fraction and by default the
+    device's own. Raises `UsageError` for a `current` that is no run, and
     `MissingBaselineError` for a baseline that is none, or was measured on another machine, software or method.
     """
     if min_effect is not None and not 0 < min_effect < 1:
         raise UsageError(f"--min-effect {min_effect} must lie between 0 and 1: write 0.05 for 5%")
-    if not baselines or len({path.resolve() for path in baselines}) < len(baselines):
-        raise UsageError("--baseline takes at least one run, and each run once")
+    if len({path.resolve() for path in baselines}) < len(baselines):
+        raise UsageError("--baseline takes each run once")
     run = load_run(current)
+    baselines = baselines or (_committed_baseline(run),)
     before = tuple(_load_baseline(path, run) for path in baselines)
     device = run.manifest.fingerprint.device
     noise = NOISE.get(device, NOISE["cpu"])
@@ -152,6 +154,18 @@ def run_gate(
         warnings.append(f"{run.name} is compared with itself")
     points = compare_runs(run, before, noise)
     return GateResult(current, tuple(baselines), noise, allow_missing, points, tuple(warnings))
+
+
+def _committed_baseline(current: Run) -> Path:
+    folder = BASELINES_FOLDER / current.manifest.fingerprint.slug
+    runs = sorted(path for path in folder.glob("*") if is_run(path))
+    if not runs:
+        raise MissingBaselineError(
+            f"there is no baseline under {folder}: name one with --baseline, or keep a run there"
+        )
+    if len(runs) > 1:
+        raise UsageError(f"{folder} holds {', '.join(path.name for path in runs)}: choose one with --baseline")
+    return runs[0]
 
 
 def _load_baseline(path: Path, current: Run) -> Run:

@@ -63,7 +63,6 @@ def test_the_last_line_and_the_exit_code_agree(
 def test_usage_errors_and_missing_baselines_have_their_own_codes(tmp_path: Path, baseline: Path) -> None:
     current = store(tmp_path, records())
     assert exit_code(run(tmp_path / "nowhere", "--baseline", baseline)) == 2
-    assert exit_code(run(current)) == 2
     assert exit_code(run(current, "--baseline", baseline, "--min-effect", "5")) == 2
     assert exit_code(run(current, "--baseline", baseline, "--min-effect", "much")) == 2
     assert exit_code(run(current, "--baseline", tmp_path / "nowhere")) == 4
@@ -153,3 +152,16 @@ def test_several_baselines_are_taken(tmp_path: Path, baseline: Path) -> None:
     arguments = [item for path in (baseline, *others) for item in ("--baseline", path)]
     result = run(store(tmp_path, records()), *arguments, "--json", "-")
     assert {point["baseline_runs"] for point in json.loads(result.stdout)["points"]} == {3}
+
+
+def test_the_committed_baseline_of_the_device_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    current = store(tmp_path, records())
+    slug = make_run(None, []).manifest.fingerprint.slug
+    nothing = run(current)
+    assert exit_code(nothing) == 4
+    assert f"there is no baseline under results/baselines/{slug}" in str(nothing.exception)
+    write_run(tmp_path / "results" / "baselines" / slug / "decode", make_run(None, records()))
+    assert run(current).exit_code == 0
+    write_run(tmp_path / "results" / "baselines" / slug / "prefill", make_run(None, records()))
+    assert "holds decode, prefill: choose one with --baseline" in str(run(current).exception)
