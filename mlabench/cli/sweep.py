@@ -18,7 +18,7 @@ from mlabench.measure.plan import Point, estimate_point_s, make_points
 from mlabench.measure.timing.methods import choose_method
 from mlabench.records.metrics import latency_us
 from mlabench.records.record import Record
-from mlabench.records.store import RUNS_FOLDER, load_run, newest_run
+from mlabench.records.store import RUNS_FOLDER, is_run, load_run, newest_run
 from mlabench.units import format_bytes, format_latency, format_seconds
 
 
@@ -87,19 +87,18 @@ def sweep(
         "timeout_s": timeout_s,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    if axes or config or given or not resume:
-        asked: SweepConfig | None = _resolve(load_config(config) if config else SweepConfig(), axes, given)
+    resuming = (out or newest_run()) if resume else None
+    if resuming and not (axes or config or given):
+        asked = _stored_config(resuming)
     else:
-        asked = None
-    path = (out or newest_run()) if resume else out
-    if resume and path is not None:
-        asked = _same_as_stored(asked, path)
-    assert asked is not None
+        asked = _resolve(load_config(config) if config else SweepConfig(), axes, given)
+        if resuming:
+            _check_same(asked, resuming)
     points = make_points(asked, asked.device)
     if dry_run:
         _print_plan(points, asked)
         return
-    path = path or RUNS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{asked.device}"
+    path = resuming or out or RUNS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{asked.device}"
     _measure(path, asked, points, resume=resume)
     _summarise(path)
 
@@ -113,26 +112,33 @@ def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any
     return asked.resolved(device, choose_method(asked.method, device))
 
 
-def _same_as_stored(asked: SweepConfig | None, path: Path) -> SweepConfig:
-    stored = SweepConfig.from_json(load_run(path).manifest.config)
-    if asked is not None and (differences := stored.differences(asked)):
+def _stored_config(path: Path) -> SweepConfig:
+    run = load_run(path)
+    for warning in run.warnings:
+        typer.echo(f"mlabench: warning: {warning}", err=True)
+    stored = SweepConfig.from_json(run.manifest.config)
+    choose_device(stored.device)
+    return stored
+
+
+def _check_same(asked: SweepConfig, path: Path) -> None:
+    if differences := _stored_config(path).differences(asked):
         raise UsageError(
             f"{path} was begun with another {' and '.join(differences)}: "
             f"`mlabench sweep --resume --out {path}` goes on with its own settings"
         )
-    choose_device(stored.device)
-    return stored
 
 
 def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool) -> None:
     from mlabench.measure.sweep import open_sweep, run_sweep
 
-    with open_sweep(path, config, points, resume=resume) as opened, progress(opened.total, opened.done) as shown:
-        try:
+    try:
+        with open_sweep(path, config, points, resume=resume) as opened, progress(opened.total, opened.done) as shown:
             run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(_line(record)))
-        except KeyboardInterrupt:
-            typer.echo(f"mlabench: interrupted; go on with: mlabench sweep --resume --out {path}", err=True)
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except KeyboardInterrupt:
+        how = f"go on with: mlabench sweep --resume --out {path}" if is_run(path) else "nothing was measured yet"
+        typer.echo(f"mlabench: interrupted; {how}", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _title(point: Point) -> str:

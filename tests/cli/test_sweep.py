@@ -49,8 +49,11 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_records_once(tmp_path: 
     process.communicate()
     survived = len(load_run(out).records)
     assert 5 <= survived < 24
+    with (out / "records.jsonl").open("ab") as file:
+        file.write(b'{"case_id":"cut off in the mid')
     done = run(*arguments, "--resume")
     assert done.returncode == 0, done.stderr
+    assert "was cut short and is left out" in done.stderr
     lines = (out / "records.jsonl").read_text().splitlines()
     keys = [(plain["case_id"], plain["kernel"], plain["method"]) for plain in map(json.loads, lines)]
     config = SweepConfig.from_json(load_run(out).manifest.config)

@@ -17,6 +17,7 @@ DRIFTING = _kernel("drifting")
 SLOW = _kernel("slow")
 SWITCHABLE = _kernel("switchable")
 CRASHING = _kernel("crashing")
+FAULTING = _kernel("faulting")
 RAISING = _kernel("raising")
 HUNGRY = _kernel("hungry")
 NARROW = _kernel("narrow")
@@ -81,6 +82,19 @@ def bind_switchable(**tensors):
 
 def bind_crashing(**tensors):
     return os.abort
+
+
+def bind_faulting(**tensors):
+    """On a GPU: reads far outside of a tensor, after which the CUDA context is lost."""
+    import torch
+
+    table = torch.zeros(8, device=tensors["q"].device)
+    outside = torch.tensor([1 << 40], device=tensors["q"].device)
+
+    def run():
+        tensors["out"].add_(table[outside])
+
+    return run
 
 
 def bind_raising(**tensors):
