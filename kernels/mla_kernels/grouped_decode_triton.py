@@ -16,7 +16,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, scores, weigh_scores
+from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
     allocate_partials,
     combine_config,
@@ -217,7 +217,16 @@ def _tile_width(dim: int) -> int:
 
 
 def default_config(
-    *, batch: int, rows: int, num_kv_heads: int, qk_dim: int, v_dim: int, page_size: int, itemsize: int, num_sms: int
+    *,
+    batch: int,
+    rows: int,
+    num_kv_heads: int,
+    qk_dim: int,
+    v_dim: int,
+    page_size: int,
+    itemsize: int,
+    num_sms: int,
+    shared_limit: int = MAX_SHARED_BYTES,
 ) -> dict[str, int]:
     """Tile sizes, warps, stages and splits for `rows` (q_len x group) rows a KV head."""
     if itemsize == 4:
@@ -240,9 +249,9 @@ def default_config(
         "block_m": block_m, "block_n": block_n, "num_warps": 4, "num_stages": num_stages, "swap": swap,
         "num_splits": num_splits,
     }  # fmt: skip
-    while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
+    while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > shared_limit:
         config["num_stages"] -= 1
-    while config["block_n"] > 16 and shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
+    while config["block_n"] > 16 and shared_bytes(config, qk_dim, v_dim, itemsize) > shared_limit:
         config["block_n"] //= 2
     exact = _tile_width(qk_dim) == qk_dim and _tile_width(v_dim) == v_dim
     config["use_tma"] = int(itemsize == 2 and exact and page_size % config["block_n"] == 0)
@@ -355,6 +364,7 @@ def bind(
     num_pages, page_size, num_kv_heads, v_dim = v_cache.shape
     rows, itemsize = q_len * (num_q_heads // num_kv_heads), q.element_size()
     sms = num_sms(q.device)
+    shared_limit = max_shared_bytes(q.device)
     config = default_config(
         batch=batch, rows=rows, num_kv_heads=num_kv_heads, qk_dim=qk_dim, v_dim=v_dim, page_size=page_size,
         itemsize=itemsize, num_sms=sms,
@@ -364,9 +374,8 @@ def bind(
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
     }  # fmt: skip
     config |= {key: value for key, value in given.items() if value is not None}
-    if shared_bytes(config, qk_dim, v_dim, itemsize) > MAX_SHARED_BYTES:
-        needed = shared_bytes(config, qk_dim, v_dim, itemsize)
-        raise NotImplementedError(f"tiles need {needed} bytes of shared memory, an SM has {MAX_SHARED_BYTES}")
+    if (needed := shared_bytes(config, qk_dim, v_dim, itemsize)) > shared_limit:
+        raise NotImplementedError(f"tiles need {needed} bytes of shared memory, an SM has {shared_limit}")
     if config["use_tma"] and page_size % config["block_n"]:
         raise NotImplementedError(f"use_tma needs page_size {page_size} to be a multiple of block_n")
     constants = kernel_constants(

@@ -9,7 +9,8 @@ class Launch:
     """A kernel bound to its tensors: call it to enqueue the work on the current stream.
 
     `config` says what was chosen (tile sizes, warps, stages, splits), `workspace_bytes` what `bind` allocated
-    beside the caller's tensors. A call writes `out` and `lse` fully and does not wait for the device.
+    beside the caller's tensors. A call writes `out` fully, and `lse` if the kernel says so, and does not wait
+    for the device.
     """
 
     config: Mapping[str, int | str | float]

@@ -15,7 +15,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
-from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, scores, weigh_scores
+from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
     allocate_partials,
     combine_config,
@@ -152,7 +152,9 @@ def mla_decode_kernel(
             tl.store(part_lse + cell, lse2, mask=row_ok)
 
 
-def default_config(*, rows: int, kv_dim: int, page_size: int, itemsize: int, num_sms: int) -> dict[str, int]:
+def default_config(
+    *, rows: int, kv_dim: int, page_size: int, itemsize: int, num_sms: int, shared_limit: int = MAX_SHARED_BYTES
+) -> dict[str, int]:
     """Tile sizes, warps, stages and splits for a shape; 64 rows fill the warp-group instructions, fewer need not."""
     if itemsize == 4:
         block_m, block_n, num_warps, num_stages, swap = 16, 16, 4, 2, 0
@@ -166,7 +168,7 @@ def default_config(*, rows: int, kv_dim: int, page_size: int, itemsize: int, num
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages, "swap": swap,
         "num_splits": max(1, num_sms // -(-rows // block_m)),
     }  # fmt: skip
-    while config["block_n"] > 16 and shared_bytes(config, kv_dim, itemsize) > MAX_SHARED_BYTES:
+    while config["block_n"] > 16 and shared_bytes(config, kv_dim, itemsize) > shared_limit:
         config["block_n"] //= 2
     config["use_tma"] = int(itemsize == 2 and page_size % config["block_n"] == 0)
     return config
@@ -277,16 +279,15 @@ def bind(
     num_pages, page_size, _ = kv_cache.shape
     rows, itemsize = q_len * num_q_heads, q.element_size()
     sms = num_sms(q.device)
+    shared_limit = max_shared_bytes(q.device)
     config = default_config(rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms)
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
     }  # fmt: skip
     config |= {key: value for key, value in given.items() if value is not None}
-    if shared_bytes(config, kv_dim, itemsize) > MAX_SHARED_BYTES:
-        raise NotImplementedError(
-            f"tiles need {shared_bytes(config, kv_dim, itemsize)} bytes of shared memory, an SM has {MAX_SHARED_BYTES}"
-        )
+    if (needed := shared_bytes(config, kv_dim, itemsize)) > shared_limit:
+        raise NotImplementedError(f"tiles need {needed} bytes of shared memory, an SM has {shared_limit}")
     if config["use_tma"] and page_size % config["block_n"]:
         raise NotImplementedError(f"use_tma needs page_size {page_size} to be a multiple of block_n")
 

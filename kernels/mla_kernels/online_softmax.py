@@ -4,6 +4,7 @@ Source: Milakov and Gimelshein (arXiv 1805.02867) for the running maximum and su
 With SWAP the tokens are the M of both matrix products, and every tile is transposed.
 """
 
+import torch
 import triton
 import triton.language as tl
 
@@ -11,6 +12,14 @@ LOG2_E = 1.4426950408889634
 
 MAX_SHARED_BYTES = 232_448
 """Shared memory that one program can have on compute capability 9.0."""
+
+
+def max_shared_bytes(device: torch.device) -> int:
+    """Shared memory that one program can have on the device; compute capability 9.0's where there is no GPU."""
+    if device.type != "cuda":
+        return MAX_SHARED_BYTES
+    limit: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return limit
 
 
 @triton.jit

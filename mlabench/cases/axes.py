@@ -1,7 +1,7 @@
 """The grammar of axes: `batch=1,8,32`, `kv_len[pow2]=10:17:1`, `num_q_heads=16:128:16`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlabench.cases.case import ALLOWED
 from mlabench.errors import UsageError, near_names
@@ -24,7 +24,12 @@ INTEGER_AXES = (
 AXES = (*ALLOWED, *INTEGER_AXES)
 """Every axis of a sweep."""
 
+MAX_AXIS_VALUES = {"batch": 1 << 16}
+"""The largest value of an axis, where it is not `MAX_AXIS_VALUE`."""
+
 MAX_AXIS_VALUE = 1 << 40
+
+MAX_RANGE_LENGTH = 100_000
 
 Value = int | str
 
@@ -63,13 +68,25 @@ def axis_values(key: str, values: Value | Sequence[Value]) -> tuple[str, tuple[V
     return name, tuple(dict.fromkeys(expanded))
 
 
+def merge_axes(axes: Iterable[tuple[str, tuple[Value, ...]]]) -> dict[str, tuple[Value, ...]]:
+    """The axes by name. Raises `UsageError` for one that is given twice."""
+    merged: dict[str, tuple[Value, ...]] = {}
+    for name, values in axes:
+        if name in merged:
+            raise UsageError(f"axis {name} is given twice: write its values in one list, as in batch=1,8,32")
+        merged[name] = values
+    return merged
+
+
 def _expand(name: str, word: str) -> list[Value]:
     if name not in INTEGER_AXES:
         return [word]
     if (match := _RANGE.match(word)) is not None:
         start, stop, step = int(match[1]), int(match[2]), int(match[4] or 1)
-        if step < 1 or stop < start or (stop - start) // step > 100_000:
+        if step < 1 or stop < start:
             raise UsageError(f"{name}={word}: a range is START:STOP:STEP with START <= STOP and STEP >= 1")
+        if (stop - start) // step >= MAX_RANGE_LENGTH:
+            raise UsageError(f"{name}={word} has over {MAX_RANGE_LENGTH} values: take a larger STEP")
         return list(range(start, stop + 1, step))
     try:
         return [int(word)]
@@ -85,7 +102,8 @@ def _power_of_two(name: str, exponent: Value) -> int:
 
 def _check(name: str, value: Value) -> None:
     if isinstance(value, int):
-        if not 1 <= value <= MAX_AXIS_VALUE:
-            raise UsageError(f"{name}={value} must be a positive whole number of at most 2**40")
+        most = MAX_AXIS_VALUES.get(name, MAX_AXIS_VALUE)
+        if not 1 <= value <= most:
+            raise UsageError(f"{name}={value} must be a positive whole number of at most {most}")
     elif value not in ALLOWED[name]:
         raise UsageError(f"{name}={value} is unknown: {near_names(value, ALLOWED[name])}")

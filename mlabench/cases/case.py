@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from mlabench.cases.grouped import Grouped
 from mlabench.cases.mla import FORMS, Mla
-from mlabench.cases.tensors import CASE_DTYPES, TensorSpec
+from mlabench.cases.tensors import CASE_DTYPES, DTYPE_BYTES, TensorSpec
 from mlabench.errors import UsageError, near_names
 
 KvLenDist = Literal["uniform", "ragged"]
@@ -201,8 +201,13 @@ class Case:
 
     @property
     def bytes_moved(self) -> int:
-        """The least traffic of one call: every input, cached token and weight read once, every output written once."""
-        return self.kv_cache_bytes + sum(spec.nbytes for spec in self.specs if spec.role != "kv_cache")
+        """The least traffic of one call: every input, cached token and weight read once, every output written once.
+
+        Of the block table the entries that name a page; a ragged batch's table has others, which nothing reads.
+        """
+        partly_read = ("k_cache", "v_cache", "kv_cache", "block_table")
+        whole = sum(spec.nbytes for spec in self.specs if spec.name not in partly_read)
+        return self.kv_cache_bytes + self.num_pages * DTYPE_BYTES["int32"] + whole
 
     @property
     def flops(self) -> int:

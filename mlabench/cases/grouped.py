@@ -11,6 +11,10 @@ from mlabench.cases.tensors import TensorSpec
 from mlabench.errors import UsageError
 
 
+def _divisors(number: int) -> list[int]:
+    return [value for value in range(1, min(number, 1024) + 1) if number % value == 0]
+
+
 @dataclass(frozen=True, slots=True)
 class Grouped:
     """`num_q_heads` query heads share `num_kv_heads` cached heads of `head_dim`."""
@@ -26,7 +30,7 @@ class Grouped:
         if self.num_q_heads % self.num_kv_heads:
             raise UsageError(
                 f"num_q_heads {self.num_q_heads} is not a multiple of num_kv_heads {self.num_kv_heads}: "
-                "choose num_kv_heads that divides it, as in -a num_kv_heads=4"
+                f"choose one of {', '.join(str(n) for n in _divisors(self.num_q_heads))}, as in -a num_kv_heads=1"
             )
 
     @property

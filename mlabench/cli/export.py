@@ -27,10 +27,15 @@ def export(
     from mlabench.records.store import load_run
 
     suffix = output.suffix.lstrip(".") if output else ""
-    kind = kind or (suffix if suffix in FORMATS else "csv")
+    if kind is None and suffix and suffix not in FORMATS:
+        raise UsageError(f"--output {output} ends in no known format: name one with --format {'|'.join(FORMATS)}")
+    kind = kind or suffix or "csv"
     if kind == "parquet" and output is None:
         raise UsageError("parquet is binary and needs a file: add -o FILE.parquet")
-    content = export_bytes(load_run(run), kind)
+    loaded = load_run(run)
+    for warning in loaded.warnings:
+        typer.echo(f"mlabench: warning: {warning}", err=True)
+    content = export_bytes(loaded, kind)
     if output is None:
         typer.echo(content.decode(), nl=False)
     else:

@@ -10,12 +10,13 @@ import typer
 
 from mlabench.cli.show import console
 from mlabench.errors import ExitCode, UsageError
+from mlabench.records.store import newest_run
 from mlabench.units import format_exact, format_latency, format_ratio_interval
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import WORDS, GateResult, run_gate
 from mlabench.verdict.noise import NOISE
 
-_QUIET = frozenset({Verdict.SAME, Verdict.UNMEASURED})
+_QUIET = frozenset({Verdict.SAME, Verdict.NOT_SLOWER, Verdict.UNMEASURED})
 _STYLES = {ExitCode.PASS: "green", ExitCode.INCONCLUSIVE: "yellow"}
 _DEFAULT_EFFECTS = ", ".join(f"{noise.min_effect} on {device}" for device, noise in NOISE.items())
 _HINTS = {
@@ -26,7 +27,9 @@ _HINTS = {
 
 
 def gate(
-    current: Annotated[Path, typer.Argument(help="The run directory to judge.", show_default=False)],
+    current: Annotated[
+        Path | None, typer.Argument(help="The run directory to judge.", show_default="newest in results/runs")
+    ] = None,
     baseline: Annotated[
         list[Path] | None,
         typer.Option(
@@ -51,12 +54,12 @@ def gate(
     """Fail if a run is slower than its baseline, wrong, or cannot be judged.
 
     Exit codes: 0 pass; 1 regression (slower, missing, no longer measured, or an exact count changed); 2 usage error;
-    3 inconclusive; 4 baseline missing, or of another machine, software or method; 5 a kernel is incorrect;
-    6 nothing was measured. Where several apply, the first of 2, 4, 5, 6, 1, 3, 0.
+    3 inconclusive, or a kernel without a baseline fails; 4 baseline missing, or of another machine, software or method;
+    5 a kernel is incorrect; 6 nothing was measured. Where several apply, the first of 2, 4, 5, 6, 1, 3, 0.
 
     Example: mlabench gate results/runs/today --baseline results/baselines/nvidia-h200/decode
     """
-    result = run_gate(current, baseline or (), min_effect, allow_missing)
+    result = run_gate(current or newest_run(), baseline or (), min_effect, allow_missing)
     if json_path is not None:
         _write_json(result, json_path)
     if json_path == "-":

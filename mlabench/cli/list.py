@@ -62,7 +62,7 @@ def _models() -> Listing:
                 format_bytes(bytes_per_token * layers, digits=4),
             )
         )
-    return ("model", "variant", "query heads", "layers", "cache/token/layer", "cache/token"), rows
+    return ("model", "variant", "query heads", "layers", "cache/token/layer", "cache/token, full attention"), rows
 
 
 def _metrics() -> Listing:

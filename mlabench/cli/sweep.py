@@ -1,5 +1,6 @@
 """`mlabench sweep`: measure a grid of cases into a run directory."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlabench.cases.axes import parse_axis
+from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cli.show import print_table, progress
 from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device, device_name
@@ -62,7 +63,7 @@ def sweep(
         bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the cases, their memory and a rough time only.")
+        bool, typer.Option("--dry-run", help="Only show the cases, their tensors' memory and a rough time.")
     ] = False,
 ) -> None:
     """Measure every combination of the axes on every kernel that takes it, and store each as it comes.
@@ -72,9 +73,7 @@ def sweep(
 
     Example: mlabench sweep --model deepseek-v3 --model llama-3.1-70b -a batch=1,8,32 -a "kv_len[pow2]=10:14"
     """
-    axes = dict(parse_axis(text) for text in axis or ())
-    if dtype is not None:
-        axes["dtype"] = parse_axis(f"dtype={dtype}")[1]
+    axes = merge_axes(parse_axis(text) for text in (*(axis or ()), *([f"dtype={dtype}"] if dtype else ())))
     options = {
         "model": tuple(model) if model else None,
         "kernel": tuple(kernel) if kernel else None,
@@ -106,8 +105,8 @@ def sweep(
 def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any]) -> SweepConfig:
     asked = replace(base, axes={**base.axes, **axes}, **given)
     for name in ("sampling_s", "precision", "timeout_s"):
-        if not getattr(asked, name) > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(asked, name):g} must be above zero")
+        if not 0 < getattr(asked, name) < math.inf:
+            raise UsageError(f"{name.replace('_', '-')} {getattr(asked, name):g} must be above zero, and finite")
     device = choose_device(asked.device)
     return asked.resolved(device, choose_method(asked.method, device))
 
@@ -132,6 +131,7 @@ def _check_same(asked: SweepConfig, path: Path) -> None:
 def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool) -> None:
     from mlabench.measure.sweep import open_sweep, run_sweep
 
+    typer.echo(f"mlabench: {len(points)} points on the {config.device} device; first its ceilings", err=True)
     try:
         with open_sweep(path, config, points, resume=resume) as opened, progress(opened.total, opened.done) as shown:
             run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(_line(record)))
@@ -163,11 +163,10 @@ def _print_plan(points: Sequence[Point], config: SweepConfig) -> None:
         )
         for point, s in zip(points, seconds, strict=True)
     ]
-    print_table(("case", "what", "kernel", "memory", "time"), rows)
+    print_table(("case", "what", "kernel", "memory of the tensors", "time"), rows)
     most = max(point.case.memory_bytes for point in points)
-    print(
-        f"{len(points)} points on {name}: at most {format_bytes(most)} at a time, about {format_seconds(sum(seconds))}"
-    )
+    total = format_seconds(sum(seconds))
+    print(f"{len(points)} points on {name}: tensors of at most {format_bytes(most)} at a time, about {total}")
 
 
 def _summarise(path: Path) -> None:

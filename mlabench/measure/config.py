@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mlabench.cases.axes import Value, axis_values
+from mlabench.cases.axes import Value, axis_values, merge_axes
 from mlabench.errors import UsageError, near_names
 
 DEFAULT_AXES: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
@@ -85,7 +85,7 @@ def load_config(path: Path) -> SweepConfig:
         raise UsageError(
             f"{_place(path, text, AXES_TABLE)}: axes is a table: write [axes] and one line an axis below it"
         )
-    return SweepConfig(axes=dict(_axis(path, text, key, value) for key, value in axes.items()), **values)
+    return SweepConfig(axes=merge_axes(_axis(path, text, key, value) for key, value in axes.items()), **values)
 
 
 def _setting(path: Path, text: str, key: str, value: Any) -> Any:

@@ -60,6 +60,17 @@ def poison(outputs: Mapping[str, "Tensor"]) -> None:
         output.fill_(math.nan)
 
 
+def negate(case: Case, inputs: Mapping[str, "Tensor"]) -> None:
+    """Change the sign of every query and cached value in place, which changes the sign of the output alone.
+
+    Scores are products of a query with a key and stay; values, and with them the output, turn. It is exact in every
+    dtype, and done twice it is nothing.
+    """
+    for spec in case.specs:
+        if spec.role in ("query", "kv_cache"):
+            inputs[spec.name].neg_()
+
+
 def _random(spec: TensorSpec, generator: "Generator") -> "Tensor":
     import torch
 

@@ -1,5 +1,6 @@
 """Every kernel of the suite: one row each, loaded when first bound; other packages add theirs by an entry point."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,13 +13,16 @@ from mlabench.errors import UsageError, near_names
 
 ENTRY_POINT_GROUP = "mlabench.kernels"
 
+CONTRACTS = ("grouped", "mla_absorbed", "mla_recompute")
+"""The sets of tensors that a kernel can take; a variant's `contract` says which is its own."""
+
 Launch = Callable[[], None]
 Bind = Callable[..., Launch]
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One way to compute the cases of a contract (`grouped`, `mla_absorbed` or `mla_recompute`).
+    """One way to compute the cases of a contract.
 
     `target` is `module:function`. The function takes the case's tensors by their spec names and `softmax_scale`, plans,
     and returns a callable without arguments that launches the work. It raises NotImplementedError, with a clear line,
@@ -33,6 +37,12 @@ class Kernel:
     package: str = ""
     install: str = ""
     writes_lse: bool = True
+
+    def __post_init__(self) -> None:
+        if self.contract not in CONTRACTS:
+            raise UsageError(
+                f"kernel {self.name}: unknown contract {self.contract!r}: {near_names(self.contract, CONTRACTS)}"
+            )
 
     def missing(self) -> str:
         """Why the kernel cannot be loaded here, with the way to mend it; empty where it can."""
@@ -127,5 +137,13 @@ def kernels_for(case: Case, device: str, names: Sequence[str] = ()) -> Iterator[
 
 
 def launch_config(launch: Launch) -> dict[str, Any]:
-    """What a bound kernel says it chose; empty for one that says nothing."""
-    return dict(getattr(launch, "config", {}))
+    """What a bound kernel says it chose; empty for one that says nothing. Raises ValueError unless JSON can hold it."""
+    config = dict(getattr(launch, "config", {}))
+    json.dumps(config, allow_nan=False)
+    return config
+
+
+def workspace_bytes(launch: Launch) -> int | None:
+    """What a bound kernel says it allocated; None for one that says nothing."""
+    stated = getattr(launch, "workspace_bytes", None)
+    return None if stated is None else int(stated)

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from mlabench.machine.ceilings import Ceilings
+from mlabench.machine.memory import free_memory_bytes
 from mlabench.measure.timing.method import Budget, Call, Timer
 
 PROBE_BYTES = {"cpu": 256 << 20, "cuda": 8 << 30}
-"""Size of the tensor that the traffic probes stream."""
+"""Size of the tensor that the traffic probes stream, where a quarter of the free memory holds it."""
 
 ROW_BYTES = 1 << 20
 """Row of that tensor; each is summed by itself, so that no pass over partial sums follows."""
@@ -28,7 +29,9 @@ def probe_ceilings(device: str, timer: Timer, dtypes: Sequence[str]) -> Ceilings
 def _traffic_rates(device: str, timer: Timer) -> tuple[float, float, float]:
     import torch
 
-    source = torch.rand(PROBE_BYTES[device] // ROW_BYTES, ROW_BYTES // 4, device=device)
+    free = free_memory_bytes(device)
+    rows = min(PROBE_BYTES[device], PROBE_BYTES[device] if free is None else free // 4) // ROW_BYTES
+    source = torch.rand(rows, ROW_BYTES // 4, device=device)
     target, sums = torch.empty_like(source), torch.empty(source.shape[0], device=device)
     read = _rate(source.nbytes, timer, lambda: torch.sum(source, dim=1, out=sums))
     # A negation and not copy_, which a captured graph would hand to the slower copy engine.

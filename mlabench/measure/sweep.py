@@ -17,7 +17,14 @@ from mlabench.measure.plan import Point
 from mlabench.measure.timing.method import Budget
 from mlabench.records.manifest import Manifest
 from mlabench.records.record import Record
-from mlabench.records.store import WORKER_LOG_NAME, RecordWriter, claim_directory, load_run, write_manifest
+from mlabench.records.store import (
+    WORKER_LOG_NAME,
+    RecordWriter,
+    claim_directory,
+    hold_directory,
+    load_run,
+    write_manifest,
+)
 
 PROBE_TIMEOUT_S = 300.0
 
@@ -47,15 +54,16 @@ def open_sweep(path: Path, config: SweepConfig, points: Sequence[Point], *, resu
 
     Raises `UsageError` for a directory that cannot be used, another machine's run, or a worker that does not start.
     """
-    if not resume:
-        claim_directory(path)
     budget = Budget(max_s=config.sampling_s, precision=config.precision)
     log = path / WORKER_LOG_NAME
     worker = Worker(WorkerSetup(config.device, config.method, config.seed, asdict(budget), log))
-    try:
-        yield _resumed(path, config, points, worker) if resume else _created(path, config, points, worker)
-    finally:
-        worker.stop()
+    with hold_directory(path):
+        if not resume:
+            claim_directory(path)
+        try:
+            yield _resumed(path, config, points, worker) if resume else _created(path, config, points, worker)
+        finally:
+            worker.stop()
 
 
 def run_sweep(sweep: Sweep, on_start: OnStart, on_record: OnRecord) -> None:

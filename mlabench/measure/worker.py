@@ -4,6 +4,7 @@ Requests come on standard input, answers go to the original standard output; wha
 error. The end of standard input ends the process at once, so that no worker outlives its sweep.
 """
 
+import faulthandler
 import json
 import os
 import queue
@@ -24,6 +25,7 @@ from mlabench.measure.timing.methods import make_timer
 
 def main() -> None:
     """Serve requests until standard input ends."""
+    faulthandler.enable()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     requests: queue.Queue[Mapping[str, Any]] = queue.Queue()

@@ -1,12 +1,13 @@
 """A run directory: `manifest.json`, `records.jsonl` with one record a line, synced after each, and `worker.log`."""
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from mlabench.errors import UsageError
 from mlabench.records.manifest import Manifest
@@ -15,6 +16,8 @@ from mlabench.records.record import Record
 MANIFEST_NAME = "manifest.json"
 RECORDS_NAME = "records.jsonl"
 WORKER_LOG_NAME = "worker.log"
+PARTIAL_NAME = "manifest.json.part"
+LOCK_NAME = "sweep.lock"
 
 RUNS_FOLDER = Path("results/runs")
 """Where a sweep puts a run that is given no other place."""
@@ -83,16 +86,15 @@ def claim_directory(path: Path) -> None:
         raise UsageError(f"{path} already holds a run: add --resume to go on with it, or choose another --out")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(item.name != WORKER_LOG_NAME for item in path.iterdir()):
+        if any(item.name not in (WORKER_LOG_NAME, LOCK_NAME, PARTIAL_NAME) for item in path.iterdir()):
             raise UsageError(f"{path} is not empty and holds no run: choose another --out")
-        (path / WORKER_LOG_NAME).touch()
     except OSError as error:
         raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, whole or not at all. Raises `UsageError`."""
-    partial = path / f"{MANIFEST_NAME}.part"
+    partial = path / PARTIAL_NAME
     try:
         with partial.open("w", encoding="utf-8") as file:
             json.dump(manifest.to_json(), file, indent=2)
@@ -101,11 +103,44 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
             os.fsync(file.fileno())
         partial.replace(path / MANIFEST_NAME)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
 
 
+@contextlib.contextmanager
+def hold_directory(path: Path) -> Iterator[None]:
+    """Make a run directory where there is none, and hold it against a second sweep.
+
+    Raises `UsageError` if another sweep has it, or it cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / LOCK_NAME).open("ab")
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
+    with lock:
+        _lock(lock, path)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (path / LOCK_NAME).unlink(missing_ok=True)
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{path} is being written by another sweep: wait for it, or choose another --out") from None
+
+
 class RecordWriter:
-    """Appends records to a run, one synced line each; holds the run against a second writer."""
+    """Appends records to a run, one synced line each."""
 
     def __init__(self, path: Path) -> None:
         self._path = path / RECORDS_NAME
@@ -113,7 +148,6 @@ class RecordWriter:
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             raise UsageError(f"cannot write to {self._path}: {error.strerror or error}") from None
-        self._lock()
         self.repaired = self._repair()
 
     def append(self, record: Record) -> None:
@@ -142,19 +176,6 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise UsageError(
-                f"{self._path.parent} is being written by another sweep: wait for it, or choose another --out"
-            ) from None
 
     def _repair(self) -> bool:
         content = self._path.read_bytes()

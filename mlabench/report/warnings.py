@@ -4,9 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mlabench.records.store import Run
+from mlabench.units import format_percent
 
 if TYPE_CHECKING:
     import pandas
+
+
+WIDE = 0.05
+"""Half-width of the median's interval, over the median, from which on a point is called noisy."""
 
 
 def warnings(runs: Sequence[Run], table: "pandas.DataFrame") -> tuple[str, ...]:
@@ -32,6 +37,10 @@ def _of_table(table: "pandas.DataFrame") -> Iterator[str]:
         counts = table[table["status"] != "ok"]["status"].value_counts().sort_index()
         words = ", ".join(f"{count} {status}" for status, count in counts.items())
         yield f"{len(table) - len(ok)} of {len(table)} records have no time: {words}. Their reasons stand in the table."
+    spread = (ok["latency_us_high"] - ok["latency_us_low"]) / (2 * ok["latency_us"])
+    if noisy := int((spread > WIDE).sum()):
+        width = format_percent(WIDE)
+        yield f"{noisy} of {_points(len(ok))} are noisy: their median's 95% interval is wider than ±{width}."
     if throttled := int(ok["throttled"].fillna(False).sum()):
         yield f"{throttled} of {_points(len(ok))} ended with the clocks held down (throttled)."
     if beyond := int((ok["fraction_of_floor"] > 1).sum()):

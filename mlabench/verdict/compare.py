@@ -32,14 +32,18 @@ class Verdict(StrEnum):
     """An exact count of the case differs from the stored one, so the times are not of the same work."""
     SLOWER = "slower"
     """Slower by more than the least change that counts."""
+    BROKEN = "broken"
+    """The kernel fails now, and the baseline has no time for it."""
     INVALID = "invalid"
     """Measured in both, but the times cannot be compared."""
     INCONCLUSIVE = "inconclusive"
-    """The noise allows both a change that counts and none."""
+    """The noise allows both a slow-down that counts and none."""
     NEW = "new"
     """Measured now and not in the baseline."""
     FASTER = "faster"
     """Faster by more than the least change that counts."""
+    NOT_SLOWER = "not slower"
+    """Not slower by more than the least change that counts; the noise hides whether it is faster."""
     SAME = "same"
     """Within the least change that counts, both ways."""
     UNMEASURED = "unmeasured"
@@ -47,7 +51,15 @@ class Verdict(StrEnum):
 
 
 COMPARED = frozenset(
-    {Verdict.CHANGED, Verdict.SLOWER, Verdict.INVALID, Verdict.INCONCLUSIVE, Verdict.FASTER, Verdict.SAME}
+    {
+        Verdict.CHANGED,
+        Verdict.SLOWER,
+        Verdict.INVALID,
+        Verdict.INCONCLUSIVE,
+        Verdict.FASTER,
+        Verdict.NOT_SLOWER,
+        Verdict.SAME,
+    }
 )
 """Verdicts of points that were measured in both runs."""
 
@@ -115,7 +127,8 @@ def _describe(key: PointKey, pair: _Pair, noise: Noise) -> Point:
     if current.status == "incorrect":
         return replace(point, verdict=Verdict.INCORRECT, reason=why)
     if current.status != "ok":
-        return replace(point, verdict=Verdict.LOST if before else Verdict.UNMEASURED, reason=why)
+        without = Verdict.BROKEN if current.status == "error" else Verdict.UNMEASURED
+        return replace(point, verdict=Verdict.LOST if before else without, reason=why)
     if not before:
         return replace(point, verdict=Verdict.NEW, reason="not measured in the baseline")
     if changes := _changes(current, before):
@@ -167,7 +180,9 @@ def _settle(points: Sequence[Point]) -> tuple[Point, ...]:
             return replace(point, verdict=Verdict.FASTER)
         if ratio.equivalent:
             return replace(point, verdict=Verdict.SAME)
-        return replace(point, reason="the noise allows both a change that counts and none")
+        if ratio.not_slower:
+            return replace(point, verdict=Verdict.NOT_SLOWER)
+        return replace(point, reason="the noise allows both a slow-down that counts and none")
 
     return tuple(settled(point, point.ratio) if point.ratio else point for point in points)
 

@@ -22,10 +22,12 @@ WORDS: Mapping[Verdict, str] = {
     Verdict.MISSING: "missing",
     Verdict.CHANGED: "with changed exact counts",
     Verdict.SLOWER: "slower",
+    Verdict.BROKEN: "broken without a baseline",
     Verdict.INVALID: "not comparable",
     Verdict.INCONCLUSIVE: "inconclusive",
     Verdict.NEW: "new",
     Verdict.FASTER: "faster",
+    Verdict.NOT_SLOWER: "not slower",
     Verdict.SAME: "the same",
     Verdict.UNMEASURED: "without a time in either run",
 }
@@ -42,7 +44,7 @@ OUTCOMES: Mapping[ExitCode, str] = {
 
 _REGRESSIONS = (Verdict.SLOWER, Verdict.LOST, Verdict.MISSING, Verdict.CHANGED)
 _REMARKABLE = (Verdict.FASTER, Verdict.NEW, Verdict.MISSING)
-_UNCLEAR = (Verdict.INCONCLUSIVE, Verdict.INVALID)
+_UNCLEAR = (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.INVALID)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,3 +127,11 @@ def test_impossible_sizes_are_named(values: dict[str, object], words: str) -> No
 def test_expanded_form_takes_the_grouped_kernels() -> None:
     assert case_of(variant="mla", form="expanded").variant.contract == "grouped"
     assert case_of(variant="mla", form="absorbed").variant.contract == "mla_absorbed"
+
+
+def test_padding_of_a_ragged_block_table_is_no_traffic() -> None:
+    case = case_of(variant="mqa", batch=4, kv_len=64, kv_len_dist="ragged", page_size=16)
+    (table,) = [spec for spec in case.specs if spec.name == "block_table"]
+    assert table.nbytes > 4 * case.num_pages
+    others = sum(spec.nbytes for spec in case.specs if spec.role in ("query", "output")) + 4 * 4
+    assert case.bytes_moved == case.kv_cache_bytes + others + 4 * case.num_pages

@@ -41,8 +41,8 @@ def store(tmp_path: Path, current: list[Record]) -> Path:
 @pytest.mark.parametrize(
     ("current", "code", "words"),
     [
-        (records(1.02), 0, "gate: PASS (0): 4 points compared, none slower by more than 5.0% and 0.5 us"),
-        (records(0.5), 0, "gate: PASS (0): 4 points compared, none slower by more than 5.0% and 0.5 us, 4 faster"),
+        (records(1.02), 0, "gate: PASS (0): 4 points compared, none slower by more than 5.0% and 1 us"),
+        (records(0.5), 0, "gate: PASS (0): 4 points compared, none slower by more than 5.0% and 1 us, 4 faster"),
         (records(2.0), 1, "gate: FAIL (1): 4 of 4 points slower"),
         (records()[1:], 1, "gate: FAIL (1): 1 of 4 points missing"),
         (records(1.05), 3, "gate: INCONCLUSIVE (3): 4 of 4 points inconclusive"),

@@ -132,7 +132,12 @@ def test_dry_run_shows_cases_memory_and_time_and_writes_nothing(
         (("--dtype", "fp8"), "dtype=fp8 is unknown"),
         (("--method", "graph", "--device", "cpu"), "method 'graph' does not time a cpu device"),
         (("--where", "batch > 99"), "leaves no case"),
-        (("--sampling-s", "0"), "--sampling-s 0 must be above zero"),
+        (("-a", "batch=1", "-a", "batch=2"), "axis batch is given twice"),
+        (("--dtype", "float16", "-a", "dtype=float32"), "axis dtype is given twice"),
+        (("--timeout-s", "inf"), "timeout-s inf must be above zero, and finite"),
+        (("-a", "batch[pow2]=34"), "at most 65536"),
+        (("-a", "batch=1:1000000"), "has over 100000 values"),
+        (("--sampling-s", "0"), "sampling-s 0 must be above zero, and finite"),
         (("--config", "nothing.toml"), "cannot read nothing.toml"),
     ],
 )

@@ -13,6 +13,8 @@ def _kernel(name: str, package: str = "") -> Kernel:
 
 WRONG = _kernel("wrong")
 STALE = _kernel("stale")
+REMEMBERING = _kernel("remembering")
+NONSENSE = _kernel("nonsense")
 DRIFTING = _kernel("drifting")
 SLOW = _kernel("slow")
 SWITCHABLE = _kernel("switchable")
@@ -51,6 +53,31 @@ def bind_stale(**tensors):
         calls.append(1)
 
     return run
+
+
+def bind_remembering(**tensors):
+    """Does all of its work in bind and copies the result out in the call."""
+    _right(**tensors)()
+    saved = tensors["out"].clone()
+
+    def run():
+        tensors["out"].copy_(saved)
+
+    return run
+
+
+class _Nonsense:
+    config = (("splits", float("nan")),)
+
+    def __init__(self, launch):
+        self._launch = launch
+
+    def __call__(self):
+        self._launch()
+
+
+def bind_nonsense(**tensors):
+    return _Nonsense(_right(**tensors))
 
 
 def bind_drifting(**tensors):

@@ -9,7 +9,16 @@ import pytest
 
 from mlabench.errors import UsageError
 from mlabench.records.record import Record
-from mlabench.records.store import RECORDS_NAME, RecordWriter, StoreError, claim_directory, create_run, load_run
+from mlabench.records.store import (
+    LOCK_NAME,
+    RECORDS_NAME,
+    RecordWriter,
+    StoreError,
+    claim_directory,
+    create_run,
+    hold_directory,
+    load_run,
+)
 from tests.factories import make_record, make_run
 
 
@@ -77,9 +86,22 @@ def test_a_full_disk_takes_back_the_partial_line(run_path: Path, monkeypatch: py
     assert list(load_run(run_path).records) == [first]
 
 
-def test_a_second_writer_is_refused(run_path: Path) -> None:
-    with RecordWriter(run_path), pytest.raises(UsageError, match="being written by another sweep"):
-        RecordWriter(run_path)
+def test_a_second_sweep_is_refused_and_the_lock_let_go(run_path: Path) -> None:
+    with (
+        hold_directory(run_path),
+        pytest.raises(UsageError, match="being written by another sweep"),
+        hold_directory(run_path),
+    ):
+        raise AssertionError("held twice")
+    with hold_directory(run_path):
+        assert (run_path / LOCK_NAME).exists()
+    assert not (run_path / LOCK_NAME).exists()
+
+
+def test_what_a_killed_start_leaves_behind_does_not_stop_the_next(tmp_path: Path) -> None:
+    for name in ("worker.log", "sweep.lock", "manifest.json.part"):
+        (tmp_path / name).touch()
+    claim_directory(tmp_path)
 
 
 def test_a_run_is_not_written_over(run_path: Path) -> None:

@@ -35,7 +35,7 @@ def verdict(current: Record, *baselines: Record) -> Verdict:
         (103, Verdict.SAME),
         (97, Verdict.SAME),
         (105, Verdict.INCONCLUSIVE),
-        (95, Verdict.INCONCLUSIVE),
+        (95, Verdict.NOT_SLOWER),
         (110, Verdict.SLOWER),
         (200, Verdict.SLOWER),
         (90, Verdict.FASTER),

@@ -61,7 +61,9 @@ SITUATIONS: dict[str, tuple[list[Record], list[Record], ExitCode]] = {
     "a missing point": (records()[1:], records(), ExitCode.REGRESSION),
     "a point out of memory": (one_changed(status="oom"), records(), ExitCode.REGRESSION),
     "a new point": (records(), records()[1:], ExitCode.PASS),
-    "a new point without a time": (one_changed(status="error"), records()[1:], ExitCode.PASS),
+    "a new point that is unsupported": (one_changed(status="unsupported"), records()[1:], ExitCode.PASS),
+    "a new point that crashes": (one_changed(status="error"), records()[1:], ExitCode.INCONCLUSIVE),
+    "only new points that crash": (records(status="error"), records()[:0], ExitCode.NOTHING_MEASURED),
     "another cache": (records(cache="warm"), records(), ExitCode.INCONCLUSIVE),
     "too few samples": (records(samples=4), records(), ExitCode.INCONCLUSIVE),
     "slower beside too few samples": ([*records(2.0)[:1], *records(samples=4)[1:]], records(), ExitCode.REGRESSION),
@@ -102,17 +104,17 @@ def test_exit_codes_are_stable_and_agree_with_the_errors() -> None:
 
 
 @pytest.mark.parametrize("verdict", Verdict)
-def test_no_verdict_alone_passes_but_same_and_faster(tmp_path: Path, verdict: Verdict) -> None:
+def test_no_verdict_alone_passes_but_those_that_are_not_slower(tmp_path: Path, verdict: Verdict) -> None:
     (point, *_) = judge(tmp_path, records(), records()).points
     result = GateResult(tmp_path, (), NOISE["cuda"], False, (replace(point, verdict=verdict),))
-    assert (result.exit_code is ExitCode.PASS) == (verdict in (Verdict.SAME, Verdict.FASTER))
+    assert (result.exit_code is ExitCode.PASS) == (verdict in (Verdict.SAME, Verdict.NOT_SLOWER, Verdict.FASTER))
     assert result.summary
 
 
 def test_missing_points_are_only_reported_where_that_is_allowed(tmp_path: Path) -> None:
     result = judge(tmp_path, records(seed=50)[1:], records(), allow_missing=True)
     assert result.exit_code is ExitCode.PASS
-    assert result.summary.endswith("3 points compared, none slower by more than 5.0% and 0.5 us, 1 missing")
+    assert result.summary.endswith("3 points compared, none slower by more than 5.0% and 1 us, 1 missing")
 
 
 def test_allowing_missing_points_does_not_allow_lost_ones(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Eager calls between CUDA events: what a framework without graphs sees, launch gaps included."""
+"""Eager calls between CUDA events: what a framework without graphs sees.
+
+Where the host is slower than the flush before a call, its launch gaps are in the time.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,0 +1,78 @@
+"""The check before every latency: what it lets pass, and what not."""
+
+import pytest
+import torch
+
+from mlabench.cases.case import Case
+from mlabench.cases.grid import make_cases
+from mlabench.measure.check import Expected, check, reference
+from mlabench.measure.inputs import make_inputs, negate
+
+CASE = make_cases({"num_q_heads": (4,), "kv_len": (8192,), "batch": (2,)})[0]
+
+
+@pytest.fixture(scope="module")
+def expected() -> Expected:
+    return reference(CASE, make_inputs(CASE, 0, "cpu"))
+
+
+def rounded(expected: Expected) -> dict[str, torch.Tensor]:
+    return {"out": expected.out.bfloat16(), "lse": expected.lse.float()}
+
+
+def failure_of(case: Case, outputs: dict[str, torch.Tensor], expected: Expected) -> str:
+    return check(case, outputs, expected).failure
+
+
+def test_the_rounded_reference_passes(expected: Expected) -> None:
+    assert failure_of(CASE, rounded(expected), expected) == ""
+
+
+def test_one_percent_off_fails(expected: Expected) -> None:
+    outputs = rounded(expected)
+    outputs["out"] *= 1.01
+    assert "relative error 0.01" in failure_of(CASE, outputs, expected)
+
+
+def test_one_wrong_row_of_many_fails() -> None:
+    expected = Expected(torch.randn(64, 1, 128, 512).double(), torch.randn(64, 1, 128).double())
+    outputs = rounded(expected)
+    outputs["out"][3, 0, 7] = outputs["out"][3, 0, 8]
+    outputs["out"][3, 0, 7, 256:] = expected.out[3, 0, 7, 256:]
+    outputs["out"][3, 0, 7, :250] = expected.out[3, 0, 7, :250]
+    assert "the worst row" in failure_of(CASE, outputs, expected)
+
+
+def test_a_dropped_newest_token_fails_by_its_log_sum_exp(expected: Expected) -> None:
+    inputs = make_inputs(CASE, 0, "cpu")
+    inputs["kv_lens"] = inputs["kv_lens"] - 1
+    shorter = reference(CASE, inputs)
+    assert "log-sum-exp error" in failure_of(CASE, rounded(shorter), expected)
+
+
+@pytest.mark.parametrize("name", ["out", "lse"])
+def test_a_single_nan_fails(expected: Expected, name: str) -> None:
+    outputs = rounded(expected)
+    outputs[name].view(-1)[5] = torch.nan
+    assert "is NaN" in failure_of(CASE, outputs, expected)
+
+
+def test_a_query_that_sees_nothing_must_say_so() -> None:
+    expected = Expected(torch.zeros(1, 1, 1, 4).double(), torch.full((1, 1, 1), -torch.inf).double())
+    assert failure_of(CASE, rounded(expected), expected) == ""
+    wrong = {"out": torch.zeros(1, 1, 1, 4).bfloat16(), "lse": torch.zeros(1, 1, 1)}
+    assert "log-sum-exp" in failure_of(CASE, wrong, expected)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [{"variant": ("gqa",), "num_kv_heads": (2,)}, {"form": ("absorbed",)}, {"form": ("recompute",)}],
+)
+def test_negated_inputs_negate_the_output_exactly(axes: dict[str, tuple[str | int, ...]]) -> None:
+    case = make_cases({"num_q_heads": (4,), "kv_len": (70,), "batch": (3,), "kv_len_dist": ("ragged",), **axes})[0]
+    inputs = make_inputs(case, 0, "cpu")
+    before = reference(case, inputs)
+    negate(case, inputs)
+    after = reference(case, inputs)
+    assert after.out.equal(-before.out)
+    assert after.lse.equal(before.lse)
