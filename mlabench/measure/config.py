@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mlabench.cases.axes import Value, axis_values, merge_axes
+from mlabench.cases.models import preset_shape
 from mlabench.errors import UsageError, near_names
+from mlabench.measure.kernels import check_selection
 
 DEFAULT_AXES: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
     "cpu": {
@@ -97,13 +99,25 @@ def _setting(path: Path, text: str, key: str, value: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, str | list):
         words = [value] if isinstance(value, str) else value
         if all(isinstance(word, str) for word in words):
-            return tuple(words)
+            return _names(path, text, key, tuple(words))
     elif isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif type(value) is type(default):
         return value
     wanted = "a name or a list of names" if isinstance(default, tuple) else f"a value like {default!r}"
     raise UsageError(f"{_place(path, text, key)}: {key} takes {wanted}, not {value!r}")
+
+
+def _names(path: Path, text: str, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        if key == "kernel":
+            check_selection(names)
+        else:
+            for name in names:
+                preset_shape(name)
+    except UsageError as error:
+        raise UsageError(f"{_place(path, text, key)}: {error}") from None
+    return names
 
 
 def _axis(path: Path, text: str, key: str, value: Any) -> tuple[str, tuple[Value, ...]]:

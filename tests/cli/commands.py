@@ -13,8 +13,11 @@ ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "tests" / "plugin"
 SOURCES = f"{ROOT}:{ROOT / 'kernels'}"
 
-SMALL_SWEEP = ("sweep", "--device", "cpu", "--sampling-s", "0.01", "--precision", "0.5", "-a", "num_q_heads=4")
+QUICK = ("sweep", "--device", "cpu", "--sampling-s", "0.01", "--precision", "0.5", "-a", "num_q_heads=4")
 """The start of a sweep whose points take little time."""
+
+SMALL_SWEEP = (*QUICK, "--kernel", "torch")
+"""The same on the suite's own kernels, whatever packages with others are installed."""
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

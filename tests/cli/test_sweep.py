@@ -10,7 +10,9 @@ import pytest
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.plan import make_points
 from mlabench.records.store import load_run
-from tests.cli.commands import SMALL_SWEEP, call, run, start
+from tests.cli.commands import QUICK, SMALL_SWEEP, call, run, start
+
+DRY_RUN = ("sweep", "--dry-run", "--device", "cpu", "--kernel", "torch")
 
 ALL_FORMS = ("-a", "variant=mha,gqa,mqa,mla", "-a", "form=absorbed,recompute,expanded", "-a", "num_kv_heads=2")
 
@@ -88,7 +90,7 @@ def test_resuming_without_arguments_uses_the_runs_own_settings_and_refuses_other
 def test_faulty_kernels_become_statuses_and_a_wrong_one_exit_code_5(tmp_path: Path) -> None:
     out = tmp_path / "run"
     chosen = [word for name in ("wrong", "crashing", "raising", "narrow", "torch") for word in ("--kernel", name)]
-    done = run(*SMALL_SWEEP, "-a", "kv_len=70", *chosen, "--out", str(out), faulty_kernels=True)
+    done = run(*QUICK, "-a", "kv_len=70", *chosen, "--out", str(out), faulty_kernels=True)
     assert done.returncode == 5, done.stderr
     statuses = {record.kernel: record.status for record in load_run(out).records}
     assert statuses == {
@@ -102,7 +104,7 @@ def test_faulty_kernels_become_statuses_and_a_wrong_one_exit_code_5(tmp_path: Pa
 
 
 def test_nothing_measured_is_exit_code_6(tmp_path: Path) -> None:
-    done = run(*SMALL_SWEEP, "--kernel", "mla_decode_triton", "-a", "kv_len=70", "--out", str(tmp_path / "run"))
+    done = run(*QUICK, "--kernel", "mla_decode_triton", "-a", "kv_len=70", "--out", str(tmp_path / "run"))
     assert done.returncode == 6
     assert "runs on cuda, not on cpu" in done.stdout
 
@@ -111,7 +113,7 @@ def test_dry_run_shows_cases_memory_and_time_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, "sweep", "--dry-run", "--device", "cpu", "-a", "variant=mha,mla", "-a", "kv_len=1024") == 0
+    assert call(monkeypatch, *DRY_RUN, "-a", "variant=mha,mla", "-a", "kv_len=1024") == 0
     output = capsys.readouterr().out
     assert "MHA (128 heads) batch 1 kv_len 1024" in output
     assert "67.2 MB" in output

@@ -45,6 +45,12 @@ def test_a_file_gives_the_same_as_options(tmp_path: Path) -> None:
         ("seed = 'one'\n", r"line 1, key 'seed': seed takes a value like 0"),
         ("seed = true\n", r"seed takes a value like 0, not True"),
         ("model = [1]\n", r"model takes a name or a list of names"),
+        (
+            "seed = 1\nmodel = 'deepsek-v3'\n",
+            r"line 2, key 'model': unknown model 'deepsek-v3': did you mean deepseek-v3",
+        ),
+        ("kernel = ['tritn']\n", r"line 1, key 'kernel': unknown kernel 'tritn': did you mean triton"),
+        ("[axes]\nkv_len = 64\n'kv_len[pow2]' = 10\n", r"axis kv_len is given twice"),
         ("[axes]\nbatch = 1\nbacth = 2\n", r"line 3, key 'bacth': unknown axis 'bacth': did you mean batch"),
         ("[axes]\nbatch = 0\n", r"line 2, key 'batch': batch=0 must be a positive"),
         ("[axes]\nbatch = 1.5\n", r"line 2, key 'batch': axis 'batch' takes a whole number"),

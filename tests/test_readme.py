@@ -1,0 +1,105 @@
+"""The README: its numbers are the committed baseline's, and its commands are taken."""
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mlabench.machine.ceilings import ridge_flops_per_byte
+from mlabench.measure.config import load_config
+from mlabench.records.frame import rows
+from mlabench.records.store import Run, load_run
+from mlabench.units import format_bandwidth, format_flop_rate, format_latency, format_percent
+from tests.cli.commands import call
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = " ".join(README.split())
+
+
+@cache
+def baseline() -> Run:
+    return load_run(ROOT / "results" / "baselines" / "nvidia-h200" / "decode")
+
+
+def point(variant: str, num_q_heads: int, batch: int = 128, kv_len: int = 8192, form: str | None = None) -> dict:
+    wanted = (variant, num_q_heads, batch, kv_len, form)
+    (row,) = [
+        row
+        for row in rows(baseline())
+        if (row["variant"], row["num_q_heads"], row["batch"], row["kv_len"], row["form"]) == wanted
+    ]
+    return row
+
+
+def mla(num_q_heads: int, form: str = "absorbed", **where: int) -> dict:
+    return point("mla", num_q_heads, form=form, **where)
+
+
+def test_every_point_of_the_baseline_is_ok() -> None:
+    statuses = {record.status for record in baseline().records}
+    assert statuses == {"ok"}
+    assert f"{len(baseline().records)} points, all checked" in TEXT
+
+
+def test_latencies_are_the_baselines() -> None:
+    latent, gqa, mha = mla(128), point("gqa", 128), point("mha", 128)
+    us = {name: row["latency_us"] for name, row in (("mla", latent), ("gqa", gqa), ("mha", mha))}
+    assert (
+        f"MLA takes {format_latency(us['mla'])} against MHA's {format_latency(us['mha'])} "
+        f"({us['mha'] / us['mla']:.1f} times faster) but GQA-8's {format_latency(us['gqa'])} "
+        f"({us['gqa'] / us['mla']:.2f} times faster)"
+    ) in TEXT
+    assert f"it is {point('gqa', 16)['latency_us'] / mla(16)['latency_us']:.2f} times faster than GQA-8" in TEXT
+    assert f"({format_latency(mla(16)['latency_us'])} for 16 heads)" in TEXT
+    assert f"({format_latency(point('mqa', 16)['latency_us'])}, the MQA point)" in TEXT
+
+
+def test_where_gqa_is_faster_is_the_baselines() -> None:
+    def gqa_wins(batch: int) -> list[int]:
+        lengths = [1 << exponent for exponent in range(10, 18)]
+        where = [{"batch": batch, "kv_len": length} for length in lengths]
+        return [w["kv_len"] for w in where if point("gqa", 128, **w)["latency_us"] < mla(128, **w)["latency_us"]]
+
+    assert "GQA-8 is the faster one at batch 1 up to 32k tokens and at batch 8 up to 128k" in TEXT
+    assert max(gqa_wins(1)) == 32 * 1024
+    assert max(gqa_wins(8)) == 128 * 1024
+
+
+def test_roofline_numbers_are_the_baselines() -> None:
+    latent, gqa, recompute = mla(128), point("gqa", 128), mla(128, "recompute")
+    ceilings = baseline().manifest.ceilings
+    assert ceilings is not None
+    assert f"ridge of {ridge_flops_per_byte(ceilings, 'bfloat16'):.0f}," in TEXT
+    assert f"does {latent['arithmetic_intensity_flops_per_byte']:.0f} FLOP for each byte" in TEXT
+    reached = f"{format_percent(latent['fraction_of_floor'])} of the roofline's speed"
+    assert f"{reached} ({format_flop_rate(latent['flops_per_s'])})" in TEXT
+    rate = format_bandwidth(gqa["bandwidth_bytes_per_s"])
+    assert f"GQA-8 reaches {format_percent(gqa['fraction_of_floor'])} ({rate})" in TEXT
+    ratio = recompute["latency_us"] / latent["latency_us"]
+    assert f"takes {format_latency(recompute['latency_us'])}, {ratio:.0f} times the absorbed core" in TEXT
+    assert recompute["throttled"]
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    mlabench (sweep(?! --resume).*)$", README, re.M))
+def test_sweep_commands_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(line, comments=True)
+    if "my_decode" in words:
+        pytest.skip("names the reader's own kernel")
+    extra = [word for word in ("--device", "cpu", "--dry-run") if word not in words]
+    assert call(monkeypatch, *words, *extra) == 0
+
+
+def test_the_sweep_file_is_taken(tmp_path: Path) -> None:
+    (block,) = [text for text in re.findall(r"```toml\n(.*?)```", README, re.S) if "[axes]" in text]
+    path = tmp_path / "sweep.toml"
+    path.write_text(block)
+    assert load_config(path).axes["kv_len"][-1] == 131072
+    assert load_config(ROOT / "results" / "baselines" / "nvidia-h200" / "decode.toml").kernel
+
+
+def test_linked_files_exist() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
