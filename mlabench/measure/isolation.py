@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-REQUESTS_A_WORKER = 1000
+REQUESTS_A_WORKER = 250
 """A worker that has answered so many gives way to a fresh one: libraries keep what they compiled for each new shape."""
 
 

@@ -42,7 +42,9 @@ def main() -> None:
         with open_sweep(path, config, points, resume=False) as sweep:
 
             def on_record(_point: Point, _record: Record) -> None:
-                memory_mb.append(_resident_mb(sweep.worker.process_id))
+                # A worker that just gave way to a fresh one has no memory to read.
+                if (process_id := sweep.worker.process_id) is not None:
+                    memory_mb.append(_resident_mb(process_id))
 
             run_sweep(sweep, lambda _point: None, on_record)
         wall_s = time.perf_counter() - start
@@ -61,12 +63,14 @@ def _print(records: tuple[Record, ...], wall_s: float, memory_mb: list[float]) -
         print(f"  {name:<10} {seconds:6.1f} s  {seconds / wall_s:6.1%}")
     print(f"  {'beside':<10} {wall_s - sum(phases.values()):6.1f} s  {1 - sum(phases.values()) / wall_s:6.1%}")
     print(f"outside checking and measuring: {1 - counted_s / wall_s:.1%} of the wall time (at most a third is the aim)")
-    grown = ", ".join(f"{memory_mb[count - 1]:.0f} MB after {count}" for count in range(100, len(memory_mb) + 1, 100))
+    grown = ", ".join(
+        f"{memory_mb[count - 1]:.0f} MB after {count + 1}" for count in range(99, len(memory_mb) + 1, 100)
+    )
     print(f"worker's resident memory: {grown} cases")
     print(f"sweep's largest resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
-def _resident_mb(process_id: int | None) -> float:
+def _resident_mb(process_id: int) -> float:
     status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 

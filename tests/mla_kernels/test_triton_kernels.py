@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is n
 
 
 def run_apart(*arguments: str, interpret: bool) -> dict:
-    """JSON printed by a helper module of this folder."""
+    """JSON printed by a module of this folder."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     if interpret:
