@@ -43,3 +43,14 @@ def test_auto_is_the_devices_first_method() -> None:
     assert choose_method("auto", "cuda") == "graph"
     with pytest.raises(UsageError, match="does not time a cpu device: choose cpu, or auto"):
         choose_method("graph", "cpu")
+
+
+def test_a_gpu_is_warmed_up_for_a_time_and_not_for_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlabench.measure.timing import cuda
+
+    clock = itertools.count(0.0, 0.02)
+    batches: list[int] = []
+    monkeypatch.setattr(cuda.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(cuda, "timed_batch", lambda count, _launch, _before: batches.append(count))
+    assert cuda.warm_up(lambda: None, lambda: None) == sum(batches)
+    assert len(batches) == 3

@@ -1,5 +1,6 @@
 """What the CUDA methods share: a flushed L2 before each sample, and events around it."""
 
+import time
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,24 @@ FLUSH_FACTOR = 5
 
 LEAD_FLUSHES = 4
 """Flushes queued ahead of a batch, so that the host is ahead of the device when it starts."""
+
+
+WARMUP_CALLS = 3
+"""Calls of one warm-up batch; there are several where they are short."""
+
+WARMUP_S = 0.05
+"""How long a call is repeated before sampling: some run 15% slower in their first 25 ms on an idle GPU."""
+
+
+def warm_up(launch: Call, before_sample: Call) -> int:
+    """Repeat the call for `WARMUP_S` under the conditions of a sample; returns how often it ran."""
+    deadline = time.monotonic() + WARMUP_S
+    calls = 0
+    while True:
+        timed_batch(WARMUP_CALLS, launch, before_sample)
+        calls += WARMUP_CALLS
+        if time.monotonic() >= deadline:
+            return calls
 
 
 def timed_batch(count: int, launch: Call, before_sample: Call) -> list[float]:

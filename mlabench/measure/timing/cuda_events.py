@@ -6,11 +6,9 @@ Where the host is slower than the flush before a call, its launch gaps are in th
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlabench.measure.timing.cuda import timed_batch
+from mlabench.measure.timing.cuda import timed_batch, warm_up
 from mlabench.measure.timing.method import Budget, Call, collect
 from mlabench.records.record import Timing
-
-WARMUP_CALLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +19,6 @@ class CudaEventsTimer:
 
     def measure(self, launch: Call, before_sample: Call, budget: Budget) -> Timing:
         """Warm up and time eager calls."""
-        timed_batch(WARMUP_CALLS, launch, before_sample)
+        warmup_calls = warm_up(launch, before_sample)
         samples, stop = collect(lambda count: timed_batch(count, launch, before_sample), budget)
-        return Timing(samples, "cold", WARMUP_CALLS, stop)
+        return Timing(samples, "cold", warmup_calls, stop)

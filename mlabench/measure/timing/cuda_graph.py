@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from mlabench.measure.timing.cuda import timed_batch
+from mlabench.measure.timing.cuda import WARMUP_CALLS, timed_batch, warm_up
 from mlabench.measure.timing.method import Budget, Call, collect
 from mlabench.records.record import Timing
-
-WARMUP_CALLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +18,9 @@ class CudaGraphTimer:
     def measure(self, launch: Call, before_sample: Call, budget: Budget) -> Timing:
         """Capture, warm up, and time replays with events."""
         replay = capture(launch)
-        timed_batch(WARMUP_CALLS, replay, before_sample)
+        warmup_calls = WARMUP_CALLS + warm_up(replay, before_sample)
         samples, stop = collect(lambda count: timed_batch(count, replay, before_sample), budget)
-        return Timing(samples, "cold", 2 * WARMUP_CALLS, stop, _overhead_us())
+        return Timing(samples, "cold", warmup_calls, stop, _overhead_us())
 
 
 def capture(launch: Call) -> Call:
