@@ -203,11 +203,12 @@ class Case:
     def bytes_moved(self) -> int:
         """The least traffic of one call: every input, cached token and weight read once, every output written once.
 
-        Of the block table the entries that name a page; a ragged batch's table has others, which nothing reads.
+        Of the tables the lengths and the entries that name a page; a ragged batch's table has others, which nothing
+        reads.
         """
-        partly_read = ("k_cache", "v_cache", "kv_cache", "block_table")
-        whole = sum(spec.nbytes for spec in self.specs if spec.name not in partly_read)
-        return self.kv_cache_bytes + self.num_pages * DTYPE_BYTES["int32"] + whole
+        tables = (self.num_pages + self.batch) * DTYPE_BYTES["int32"]
+        whole = sum(spec.nbytes for spec in self.specs if spec.role not in ("kv_cache", "table"))
+        return self.kv_cache_bytes + tables + whole
 
     @property
     def flops(self) -> int:

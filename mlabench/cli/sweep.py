@@ -131,7 +131,8 @@ def _check_same(asked: SweepConfig, path: Path) -> None:
 def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool) -> None:
     from mlabench.measure.sweep import open_sweep, run_sweep
 
-    typer.echo(f"mlabench: {len(points)} points on the {config.device} device; first its ceilings", err=True)
+    begin = "" if resume else "; first its ceilings"
+    typer.echo(f"mlabench: {len(points)} points on the {config.device} device{begin}", err=True)
     try:
         with open_sweep(path, config, points, resume=resume) as opened, progress(opened.total, opened.done) as shown:
             run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(_line(record)))

@@ -10,11 +10,9 @@ from typing import Any
 
 from mlabench.cases.case import Case
 from mlabench.errors import UsageError, near_names
+from mlabench.measure.check import REFERENCES
 
 ENTRY_POINT_GROUP = "mlabench.kernels"
-
-CONTRACTS = ("grouped", "mla_absorbed", "mla_recompute")
-"""The sets of tensors that a kernel can take; a variant's `contract` says which is its own."""
 
 Launch = Callable[[], None]
 Bind = Callable[..., Launch]
@@ -22,7 +20,7 @@ Bind = Callable[..., Launch]
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One way to compute the cases of a contract.
+    """One way to compute the cases of a contract: the set of tensors that a variant's `contract` names.
 
     `target` is `module:function`. The function takes the case's tensors by their spec names and `softmax_scale`, plans,
     and returns a callable without arguments that launches the work. It raises NotImplementedError, with a clear line,
@@ -39,9 +37,9 @@ class Kernel:
     writes_lse: bool = True
 
     def __post_init__(self) -> None:
-        if self.contract not in CONTRACTS:
+        if self.contract not in REFERENCES:
             raise UsageError(
-                f"kernel {self.name}: unknown contract {self.contract!r}: {near_names(self.contract, CONTRACTS)}"
+                f"kernel {self.name}: unknown contract {self.contract!r}: {near_names(self.contract, REFERENCES)}"
             )
 
     def missing(self) -> str:

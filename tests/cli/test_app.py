@@ -41,3 +41,13 @@ def test_list_models_computes_the_cache(monkeypatch: pytest.MonkeyPatch, capsys:
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("deepseek-v3 ")]
     assert "1152 B" in row
     assert "70.27 kB" in row
+
+
+def test_help_names_every_format(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from mlabench.records import export
+    from mlabench.report import write
+
+    for command, formats in (("export", export.FORMATS), ("report", write.FORMATS)):
+        call(monkeypatch, command, "--help")
+        output = capsys.readouterr().out
+        assert all(name in output for name in formats)

@@ -5,7 +5,7 @@ import pytest
 from mlabench.cases.grid import make_cases
 from mlabench.errors import UsageError
 from mlabench.measure.config import SweepConfig
-from mlabench.measure.kernels import KERNELS, all_kernels, check_selection, find_kernel, kernels_for
+from mlabench.measure.kernels import KERNELS, Kernel, all_kernels, check_selection, find_kernel, kernels_for
 from mlabench.measure.plan import make_points
 
 MLA, GQA = make_cases({"variant": ("mla",)})[0], make_cases({"variant": ("gqa",)})[0]
@@ -52,3 +52,8 @@ def test_cpu_kernels_load(kernel: object) -> None:
 def test_another_package_joins_by_an_entry_point() -> None:
     assert find_kernel("wrong").backend == "faulty"
     assert len(all_kernels()) > len(KERNELS)
+
+
+def test_an_unknown_contract_is_refused_with_the_near_ones() -> None:
+    with pytest.raises(UsageError, match="unknown contract 'mla_absorbd': did you mean mla_absorbed"):
+        Kernel("mine", "mine", "mla_absorbd", "mine:bind")
