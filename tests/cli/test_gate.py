@@ -113,7 +113,7 @@ def test_output_to_a_pipe_is_plain(tmp_path: Path, baseline: Path) -> None:
 def test_a_narrow_screen_breaks_no_word(tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    monkeypatch.setattr("mlabench.cli.gate.console", lambda: Console(width=80, highlight=False))
+    monkeypatch.setattr("mlabench.cli.gate_table.console", lambda: Console(width=80, highlight=False))
     kernel = "a_kernel_with_a_name_that_fills_the_column"
     current = [*records(2.0), *(make_record(case, kernel) for case in CASES)]
     lines = run(store(tmp_path, current), "--baseline", baseline).stdout.splitlines()
