@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := results/runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench report gate clean
+.PHONY: help demo test check static bench report gate clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ check: $(VENV)/installed ## Lint, check the format and the types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+static: $(VENV)/installed ## Hold what the kernels compile to against the baseline of this Triton
+	@$(BIN)/mlabench gate --static
 
 bench: $(VENV)/installed ## Time the suite itself: overhead and memory of a sweep of 500 small cases
 	$(BIN)/python -m tests.bench.sweep_overhead

@@ -79,9 +79,24 @@ def format_power(power_w: float | None) -> str:
     return NOT_MEASURED if power_w is None else f"{power_w:.0f} W"
 
 
+def format_clock(clock_mhz: float | None) -> str:
+    """`1980 MHz`."""
+    return NOT_MEASURED if clock_mhz is None else f"{clock_mhz:.0f} MHz"
+
+
+def format_change(fraction: float | None, digits: int = 2) -> str:
+    """A relative difference with its sign: `+1.25%`."""
+    return NOT_MEASURED if fraction is None else f"{100 * fraction:+.{digits}f}%"
+
+
 def format_percent(fraction: float | None, digits: int = 0) -> str:
     """A fraction of one as a percentage: `93%`."""
     return NOT_MEASURED if fraction is None else f"{100 * fraction:.{digits}f}%"
+
+
+def format_error(error: float | None) -> str:
+    """A relative error: `2.1e-03`."""
+    return NOT_MEASURED if error is None else f"{error:.1e}"
 
 
 def format_ratio(ratio: float | None) -> str:
@@ -90,8 +105,8 @@ def format_ratio(ratio: float | None) -> str:
 
 
 def format_ratio_interval(ratio: float, low: float, high: float) -> str:
-    """A quotient with its interval: `1.03x [1.01, 1.05]`."""
-    middle, *ends = (f"{x:.0f}" if x >= 100 else f"{x:#.3g}" for x in (ratio, low, high))
+    """A quotient with its interval: `1.031x [1.009, 1.052]`."""
+    middle, *ends = (f"{x:.0f}" if x >= 100 else f"{x:#.3g}" if x >= 10 else f"{x:.3f}" for x in (ratio, low, high))
     return f"{middle}x [{', '.join(ends)}]"
 
 

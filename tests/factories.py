@@ -1,5 +1,6 @@
 """Synthetic records and runs, made by arithmetic alone: nothing here was measured on any machine."""
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ FINGERPRINTS = {
     ),
 }
 
+_RUNS = itertools.count()
+
 LAUNCH_US = {"cpu": 40.0, "cuda": 6.0}
 """What a call costs before the first byte moves."""
 
@@ -78,18 +81,19 @@ def make_record(
     reason: str = "",
     backend: str = "torch",
     method: str = "graph",
-    cache: str = "cold",
+    cache: str | None = None,
     throttled: bool | None = None,
     device: str = "cuda",
     **overrides: Any,
 ) -> Record:
     """A record whose samples lie around `latency_us` (by default a plausible one) with relative deviation `noise`.
 
-    Without noise every sample is `latency_us` itself. A status other than `ok` has no timing and no error. `throttled`
-    None leaves out the telemetry. `overrides` replace any other field of `Record`.
+    Without noise every sample is `latency_us` itself. A status other than `ok` has no timing and no error. `cache` None
+    is the method's own, `throttled` None leaves out the telemetry. `overrides` replace any other field of `Record`.
     """
     ok = status == "ok"
     level = plausible_latency_us(case, device) if latency_us is None else latency_us
+    state = cache or ("warm" if method == "cpu" else "cold")
     values: dict[str, Any] = {
         "case": case,
         "kernel": kernel,
@@ -97,7 +101,7 @@ def make_record(
         "method": method,
         "status": status,
         "reason": reason or ("" if ok else f"synthetic {status}"),
-        "timing": Timing(_samples_us(level, noise, samples, seed), cache, 3, "precise", 1.0) if ok else None,
+        "timing": Timing(_samples_us(level, noise, samples, seed), state, 3, "precise", 1.0) if ok else None,
         "relative_error": 2e-3 if ok else None,
         "lse_error": 1e-5 if ok else None,
         "workspace_bytes": 0 if ok else None,
@@ -124,7 +128,8 @@ def make_run(
         plain = fingerprint.to_json() | {"device_name": overrides.pop("device_name")}
         fingerprint = Fingerprint.from_json(plain)
     values: dict[str, Any] = {
-        "created_at": "2026-01-01T00:00:00+00:00",
+        # Another moment each: a run of the same moment and records is the same run.
+        "created_at": f"2026-01-01T00:00:00.{next(_RUNS):06}+00:00",
         "config": {"synthetic": True},
         "provenance": _provenance(),
         "fingerprint": fingerprint,
@@ -169,7 +174,7 @@ def _samples_us(level: float, noise: float, count: int, seed: int) -> tuple[floa
 def _telemetry(throttled: bool) -> Mapping[str, Any]:
     reasons = ["software power cap"] if throttled else []
     sensors = {"sm_clock_mhz": 1400 if throttled else 1980, "power_w": 650.0, "temperature_c": 55}
-    return {"before": dict(sensors), "after": {**sensors, "clock_event_reasons": reasons}}
+    return {name: [value, value] for name, value in {**sensors, "clock_event_reasons": reasons}.items()}
 
 
 def _provenance() -> dict[str, Any]:

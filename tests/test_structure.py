@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     ("cli",),
+    ("doctor", "machine_code"),
     ("measure", "verdict", "report"),
     ("records",),
     ("cases", "machine"),

@@ -367,7 +367,7 @@ def bind(
     shared_limit = max_shared_bytes(q.device)
     config = default_config(
         batch=batch, rows=rows, num_kv_heads=num_kv_heads, qk_dim=qk_dim, v_dim=v_dim, page_size=page_size,
-        itemsize=itemsize, num_sms=sms,
+        itemsize=itemsize, num_sms=sms, shared_limit=shared_limit,
     )  # fmt: skip
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,

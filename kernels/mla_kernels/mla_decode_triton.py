@@ -280,7 +280,9 @@ def bind(
     rows, itemsize = q_len * num_q_heads, q.element_size()
     sms = num_sms(q.device)
     shared_limit = max_shared_bytes(q.device)
-    config = default_config(rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms)
+    config = default_config(
+        rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms, shared_limit=shared_limit
+    )
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,

@@ -6,8 +6,12 @@ from typing import Annotated
 import typer
 
 from mlabench import __version__
+from mlabench.cli.ab import ab
+from mlabench.cli.compare import compare
+from mlabench.cli.doctor import doctor
 from mlabench.cli.export import export
 from mlabench.cli.gate import gate
+from mlabench.cli.inspect import inspect
 from mlabench.cli.list import list_things
 from mlabench.cli.report import report
 from mlabench.cli.sweep import sweep
@@ -23,8 +27,12 @@ app = typer.Typer(
 )
 app.command("sweep")(sweep)
 app.command("report")(report)
+app.command("compare")(compare)
+app.command("ab")(ab)
 app.command("gate")(gate)
 app.command("export")(export)
+app.command("doctor")(doctor)
+app.command("inspect")(inspect)
 app.command("list")(list_things)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlabench.errors import UsageError
+from mlabench.errors import NothingMeasuredError, UsageError
 
 FORMAT_HELP = "One of csv, json, parquet, md; by default what the name of --output ends in, else csv."
 
@@ -19,7 +19,8 @@ def export(
 ) -> None:
     """Write all records of a run as CSV, JSON, Parquet or Markdown.
 
-    One row a record; numbers in the units that the column's name gives, empty (null) where nothing was measured.
+    One row a record; numbers in the units that the column's name gives, empty (null) where nothing was measured. Exit
+    codes: 0 done, 2 bad input, 6 the run holds no record.
 
     Example: mlabench export results/runs/first --format csv -o first.csv
     """
@@ -35,6 +36,8 @@ def export(
     loaded = load_run(run)
     for warning in loaded.warnings:
         typer.echo(f"mlabench: warning: {warning}", err=True)
+    if not loaded.records:
+        raise NothingMeasuredError(f"{loaded.name}: there are no records to export")
     content = export_bytes(loaded, kind)
     if output is None:
         typer.echo(content.decode(), nl=False)

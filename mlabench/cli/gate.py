@@ -1,12 +1,16 @@
 """`mlabench gate`: hold a run against a stored baseline and answer with an exit code."""
 
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from mlabench.errors import UsageError
 from mlabench.verdict.noise import NOISE
+
+if TYPE_CHECKING:
+    from mlabench.verdict.gate import GateResult
 
 _DEFAULT_EFFECTS = ", ".join(f"{noise.min_effect} on {device}" for device, noise in NOISE.items())
 
@@ -21,7 +25,7 @@ def gate(
             "--baseline",
             "-b",
             help="A run to compare with; repeat it for several.",
-            show_default="the one under results/baselines/DEVICE",
+            show_default="those of the same sweep under results/baselines/DEVICE",
         ),
     ] = None,
     min_effect: Annotated[
@@ -35,8 +39,50 @@ def gate(
     json_path: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write every point as JSON; - is standard output.")
     ] = None,
+    markdown_path: Annotated[
+        str | None,
+        typer.Option(
+            "--markdown", metavar="FILE", help="Write what moved as Markdown; to $GITHUB_STEP_SUMMARY it is appended."
+        ),
+    ] = None,
+    junit_path: Annotated[
+        str | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit test case for each point.")
+    ] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Print annotations for GitHub Actions, the worst first.")
+    ] = False,
+    ab_commit: Annotated[
+        str | None,
+        typer.Option(
+            "--ab",
+            metavar="COMMIT",
+            help="Measure the kernels now against those of this commit, in turns, instead of judging a stored run.",
+        ),
+    ] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option("--axis", "-a", help="With --ab: NAME=VALUES, as in `mlabench sweep`.")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="With --ab: a model preset.")] = None,
+    kernel: Annotated[list[str] | None, typer.Option(help="With --ab: a kernel or backend.")] = None,
+    config: Annotated[Path | None, typer.Option(help="With --ab: a sweep's TOML file.")] = None,
+    device: Annotated[str | None, typer.Option(help="With --ab: auto, cpu or cuda.", show_default="auto")] = None,
+    max_s: Annotated[
+        float | None, typer.Option(help="With --ab: longest alternating of one case, in seconds.", show_default="5")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --ab: run directory to make.", show_default="results/runs/ab/DATE-TIME")
+    ] = None,
+    static: Annotated[
+        bool,
+        typer.Option(
+            "--static", help="Compare what the kernels compile to instead of a run; takes --baseline, --json."
+        ),
+    ] = False,
 ) -> None:
     """Fail if a run is slower than its baseline, wrong, or cannot be judged.
+
+    A run is held against stored ones; with --ab the kernels are measured in turns with those of another commit, which
+    finds slow-downs of 2%; with --static their machine code is compared, without a GPU.
 
     Exit codes: 0 pass; 1 regression (slower, missing, no longer measured, or an exact count changed); 2 usage error;
     3 inconclusive, or a kernel without a baseline fails; 4 baseline missing, or of another machine, software or method;
@@ -44,16 +90,75 @@ def gate(
 
     Example: mlabench gate results/runs/today --baseline results/baselines/nvidia-h200/decode
     """
+    stored = {"a run": current, "--baseline": baseline, "--allow-missing": allow_missing}
+    ab = {
+        "--axis": axis,
+        "--model": model,
+        "--kernel": kernel,
+        "--config": config,
+        "--device": device,
+        "--max-s": max_s,
+        "--out": out,
+    }
+    outputs = {"--all": show_all, "--markdown": markdown_path, "--junit": junit_path, "--github": github}
+    if static:
+        others = {**stored, "--baseline": None, "--min-effect": min_effect, **outputs, "--ab": ab_commit, **ab}
+        _refuse(others, "--static does not take {}: it compares machine code and no times")
+        _gate_static(baseline or (), json_path)
+    if ab_commit is None:
+        _refuse(ab, "{} goes with --ab COMMIT: a stored run has been measured already")
+    else:
+        _refuse(stored, "--ab does not take {}: it measures both sides itself")
     # Here, so that the help of any command stays quick.
-    from mlabench.cli.gate_table import print_result, write_json
+    from mlabench.cli.outputs import check_targets, deliver
     from mlabench.records.store import newest_run
     from mlabench.verdict.gate import run_gate
+    from mlabench.verdict.outputs import GATE_FORMATS
+    from mlabench.verdict.outputs.github import refusal
 
-    result = run_gate(current or newest_run(), baseline or (), min_effect, allow_missing)
-    if json_path is not None:
-        write_json(result, json_path)
-    if json_path == "-":
-        print(result.summary, file=sys.stderr)
-    else:
-        print_result(result, show_all)
+    targets = {"json": json_path, "markdown": markdown_path, "junit": junit_path, "github": "-" if github else None}
+    check_targets(targets)
+    try:
+        if ab_commit is None:
+            result = run_gate(current or newest_run(), baseline or (), min_effect, allow_missing)
+        else:
+            result = _measure(ab_commit, ab, min_effect)
+    except UsageError as error:
+        if github:
+            print(refusal(str(error)), end="")
+        raise
+    deliver(result, GATE_FORMATS, targets, show_all)
     raise typer.Exit(result.exit_code.value)
+
+
+def _refuse(options: Mapping[str, object], complaint: str) -> None:
+    if given := [name for name, value in options.items() if value is not None and value is not False]:
+        raise UsageError(complaint.format(" and ".join(given)))
+
+
+def _measure(commit: str, options: Mapping[str, Any], min_effect: float | None) -> "GateResult":
+    from mlabench.cli.ab_steps import Asked, run_ab
+    from mlabench.verdict.interleaved import MAX_S
+
+    given = {
+        "model": tuple(options["--model"] or ()),
+        "kernel": tuple(options["--kernel"] or ()),
+        "device": options["--device"] or "",
+    }
+    asked = Asked(
+        options["--axis"] or (),
+        {name: value for name, value in given.items() if value},
+        options["--config"],
+        min_effect,
+        MAX_S if options["--max-s"] is None else options["--max-s"],
+        options["--out"],
+    )
+    return run_ab(commit, asked)
+
+
+def _gate_static(baselines: Sequence[Path], json_path: str | None) -> NoReturn:
+    from mlabench.cli.static_gate import run_static
+
+    if len(baselines) > 1:
+        raise UsageError("--static takes one --baseline")
+    raise typer.Exit(run_static(baselines[0] if baselines else None, json_path=json_path).value)

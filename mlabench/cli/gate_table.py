@@ -1,52 +1,34 @@
-"""A judged run on the terminal and as JSON."""
+"""A comparison on the terminal: what moved, and the outcome in the last line."""
 
-import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from mlabench.cli.show import console
-from mlabench.errors import ExitCode, UsageError
-from mlabench.units import format_exact, format_latency, format_ratio_interval
-from mlabench.verdict.compare import Point, Verdict
-from mlabench.verdict.gate import WORDS, GateResult
+from mlabench.errors import ExitCode
+from mlabench.verdict.compare import Point
+from mlabench.verdict.comparison import Comparison
+from mlabench.verdict.gate import GateResult
+from mlabench.verdict.outputs.rows import by_name, is_notable, note, plain, subject, tally, times, worst_first
 
-_QUIET = frozenset({Verdict.SAME, Verdict.NOT_SLOWER, Verdict.UNMEASURED})
 _STYLES = {ExitCode.PASS: "green", ExitCode.INCONCLUSIVE: "yellow"}
-_HINTS = {
-    ExitCode.REGRESSION: "if the change is meant, store the current run as the new baseline",
-    ExitCode.INCONCLUSIVE: "sweep again with a longer --sampling-s, or give three or more runs as --baseline",
-    ExitCode.NOTHING_MEASURED: "sweep the baseline's cases with its kernels and method",
-}
 
 
-def write_json(result: GateResult, target: str) -> None:
-    """Write every point as JSON to a file, or for `-` to standard output. Raises `UsageError`."""
-    text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write to {target}: {error.strerror or error}; choose another --json") from None
-
-
-def print_result(result: GateResult, show_all: bool) -> None:
-    """Print what moved, the worst first, and the outcome in the last line."""
+def print_result(result: Comparison, show_all: bool, sort: str = "ratio") -> None:
+    """Print what moved, the worst first or by name, and the outcome in the last line."""
     for warning in result.warnings:
-        _line(f"warning: {warning}", "yellow")
-    order = list(Verdict)
-    listed = [point for point in result.points if show_all or point.warnings or point.verdict not in _QUIET]
-    listed.sort(key=lambda point: (order.index(point.verdict), -point.ratio.value if point.ratio else 0.0))
+        _line(f"warning: {plain(warning)}", "yellow")
+    listed = [point for point in result.points if show_all or is_notable(point)]
     if listed:
-        _print_table(listed)
-    quiet = [f"{result.counts[v]} {WORDS[v]}" for v in Verdict if v in _QUIET and v in result.counts]
-    if quiet and not show_all:
-        _line(f"{', '.join(quiet)} (--all lists every point)")
+        _print_table(by_name(listed) if sort == "name" else worst_first(listed))
+    if quiet := [point for point in result.points if not (show_all or is_notable(point))]:
+        _line(f"{tally(quiet)} (--all lists every point)")
+    if result.baselines:
+        _line(plain(f"{result.current} against {', '.join(result.baselines)}"))
     code = result.exit_code
-    if code in _HINTS:
-        _line(f"hint: {_HINTS[code]}")
+    if not isinstance(result, GateResult):
+        _line(result.summary, "bold")
+        return
+    if code in result.hints:
+        _line(f"hint: {result.hints[code]}")
     _line(result.summary, f"bold {_STYLES.get(code, 'red')}")
 
 
@@ -75,11 +57,6 @@ def _print_table(points: Sequence[Point]) -> None:
 
 
 def _cells(point: Point) -> tuple[str, ...]:
-    _, kernel, method = point.key
-    ratio = point.ratio
-    times = (ratio.baseline_us, ratio.current_us) if ratio else (None, None)
-    interval = format_ratio_interval(ratio.value, *ratio.interval) if ratio else ""
-    changes = (f"{c.name} {format_exact(c.baseline)} is now {format_exact(c.current)}" for c in point.changes)
-    notes = "; ".join(filter(None, (point.reason, *changes, *point.warnings)))
-    where = f"{kernel} ({method}): {point.label}" + (f" - {notes}" if notes else "")
-    return (point.verdict.value, *map(format_latency, times), interval, where)
+    notes = note(point)
+    where = f"{subject(point)}: {plain(point.label)}" + (f" - {notes}" if notes else "")
+    return (point.verdict.value, *times(point), where)

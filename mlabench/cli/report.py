@@ -19,14 +19,20 @@ def report(
 ) -> None:
     """Draw the figures of one or more runs and write one self-contained HTML page.
 
-    Prints the paths written. Nothing is measured, and nothing is fetched from a network.
+    Prints the paths written. Nothing is measured, and nothing is fetched from a network. Exit codes: 0 done, 2 bad
+    input, 6 the runs hold no measured point (what can be drawn without any is written all the same).
 
     Example: mlabench report results/runs/first -o report --format html,png,svg
     """
+    from mlabench.errors import NothingMeasuredError
     from mlabench.records.store import load_run, newest_run
     from mlabench.report.write import write_report
 
     kinds = [word.strip() for word in formats.split(",") if word.strip()]
     chosen = runs or [newest_run()]
-    for path in write_report([load_run(run) for run in chosen], out or chosen[0] / "report", kinds, title):
+    loaded = [load_run(run) for run in chosen]
+    for path in write_report(loaded, out or chosen[0] / "report", kinds, title):
         typer.echo(path)
+    if not any(record.timing for run in loaded for record in run.records):
+        names = ", ".join(run.name for run in loaded)
+        raise NothingMeasuredError(f"{names}: nothing was measured, so the report shows no time; its table says why")

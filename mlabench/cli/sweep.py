@@ -23,7 +23,14 @@ def sweep(
         str | None, typer.Option(help="Short for -a dtype=...: bfloat16, float16 or float32.", show_default="bfloat16")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="Timing method: graph or events on a GPU, cpu on a CPU.", show_default="auto")
+        str | None,
+        typer.Option(help="Timing method: graph, events or sustained on a GPU, cpu on a CPU.", show_default="auto"),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Last-level cache at the start of a call: cold, or warm from the call before.", show_default="auto"
+        ),
     ] = None,
     where: Annotated[
         str | None, typer.Option(help="Keep cases for which this holds, as in 'batch * kv_len <= 2**20'.")
@@ -61,6 +68,7 @@ def sweep(
         "kernel": tuple(kernel) if kernel else None,
         "device": device,
         "method": method,
+        "cache": cache,
         "where": where,
         "seed": seed,
         "sampling_s": sampling_s,

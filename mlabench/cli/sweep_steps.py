@@ -17,7 +17,7 @@ from mlabench.machine.detect import choose_device, device_name
 from mlabench.measure.config import SweepConfig, load_config
 from mlabench.measure.plan import Point, estimate_point_s, make_points
 from mlabench.measure.sweep import open_sweep, run_sweep
-from mlabench.measure.timing.methods import choose_method
+from mlabench.measure.timing.methods import choose_cache, choose_method
 from mlabench.records.metrics import latency_us
 from mlabench.records.record import Record
 from mlabench.records.store import RUNS_FOLDER, is_run, load_run, newest_run
@@ -60,7 +60,8 @@ def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any
         if not 0 < getattr(asked, name) < math.inf:
             raise UsageError(f"{name.replace('_', '-')} {getattr(asked, name):g} must be above zero, and finite")
     device = choose_device(asked.device)
-    return asked.resolved(device, choose_method(asked.method, device))
+    method = choose_method(asked.method, device)
+    return asked.resolved(device, method, choose_cache(asked.cache, method, device))
 
 
 def _stored_config(path: Path) -> SweepConfig:

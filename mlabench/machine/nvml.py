@@ -70,6 +70,24 @@ class Nvml:
         """The enforced power limit, in watts."""
         return _scale(self._read(self._library.nvmlDeviceGetEnforcedPowerLimit), 1e-3)
 
+    def state(self) -> dict[str, Any]:
+        """What tells whether the GPU is this process's alone: a value that it does not tell is None.
+
+        `compute_processes` counts every process with a context on it, this one too if it has one.
+        """
+        lib = self._library
+        utilization = self._read(lib.nvmlDeviceGetUtilizationRates)
+        mig = self._read(lib.nvmlDeviceGetMigMode)
+        display = self._read(lib.nvmlDeviceGetDisplayActive)
+        return {
+            "uuid": self._read(lib.nvmlDeviceGetUUID),
+            "compute_processes": self._compute_processes(),
+            "utilization_percent": None if utilization is None else int(utilization.gpu),
+            "display_active": None if display is None else bool(display),
+            "mig_enabled": None if mig is None else bool(mig[0]),
+            "max_sm_clock_mhz": self._read(lib.nvmlDeviceGetMaxClockInfo, lib.NVML_CLOCK_SM),
+        }
+
     def sensors(self) -> dict[str, Any]:
         """Clocks in MHz, power in W, temperature in degrees Celsius, energy since boot in J, and what holds clocks."""
         lib = self._library
@@ -84,7 +102,12 @@ class Nvml:
             "temperature_c": self._read(lib.nvmlDeviceGetTemperature, lib.NVML_TEMPERATURE_GPU),
             "energy_j": _scale(self._read(lib.nvmlDeviceGetTotalEnergyConsumption), 1e-3),
             "clock_event_reasons": reasons,
+            "compute_processes": self._compute_processes(),
         }
+
+    def _compute_processes(self) -> int | None:
+        processes = self._read(self._library.nvmlDeviceGetComputeRunningProcesses)
+        return None if processes is None else len(processes)
 
     def _read(self, call: Callable[..., Any] | None, *arguments: Any) -> Any:
         if call is None:

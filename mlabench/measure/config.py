@@ -42,6 +42,7 @@ class SweepConfig:
     kernel: tuple[str, ...] = ()
     device: str = "auto"
     method: str = "auto"
+    cache: str = "auto"
     where: str = ""
     seed: int = 0
     sampling_s: float = 1.0
@@ -59,10 +60,10 @@ class SweepConfig:
         values["axes"] = {name: tuple(items) for name, items in plain["axes"].items()}
         return cls(**values | {name: tuple(plain[name]) for name in ("model", "kernel")})
 
-    def resolved(self, device: str, method: str) -> "SweepConfig":
-        """The same with the device and method that were found, and the device's default axes if none were asked for."""
+    def resolved(self, device: str, method: str, cache: str) -> "SweepConfig":
+        """The same with what `auto` was found to be, and the device's default axes if none were asked for."""
         axes = self.axes if self.axes or self.model else DEFAULT_AXES[device]
-        return replace(self, device=device, method=method, axes=axes)
+        return replace(self, device=device, method=method, cache=cache, axes=axes)
 
     def differences(self, other: "SweepConfig") -> list[str]:
         """The names of the settings that differ."""

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import os
 import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,19 +27,26 @@ class WorkerSetup:
 
     device: str
     method: str
+    cache: str
     seed: int
     budget: Mapping[str, Any]
     log_path: Path | None = None
 
 
 class Worker:
-    """A worker process, started when first asked and again after it died."""
+    """A worker process, started when first asked and again after it died.
+
+    `at` is the step of the current or last request that the worker announced last.
+    """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
         self._process: subprocess.Popen[bytes] | None = None
         self._answered = 0
+        self._unread = b""
+        self.at = ""
         self.fingerprint: Mapping[str, Any] | None = None
+        self.gpu_state: Mapping[str, Any] | None = None
 
     def start(self, timeout_s: float = 300) -> Mapping[str, Any]:
         """Start the process unless it runs, and return its machine's fingerprint. Raises `WorkerDied`."""
@@ -51,8 +60,9 @@ class Worker:
                     start_new_session=True,
                 )
             setup = self._setup
-            request = {name: getattr(setup, name) for name in ("device", "method", "seed", "budget")}
-            self.fingerprint = self._exchange(request, timeout_s)["fingerprint"]
+            request = {name: getattr(setup, name) for name in ("device", "method", "cache", "seed", "budget")}
+            answer = self._exchange(request, timeout_s)
+            self.fingerprint, self.gpu_state = answer["fingerprint"], answer["gpu_state"]
         assert self.fingerprint is not None
         return self.fingerprint
 
@@ -72,7 +82,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the process."""
-        process, self._process, self._answered = self._process, None, 0
+        process, self._process, self._answered, self._unread = self._process, None, 0, b""
         if process is None:
             return
         process.kill()
@@ -90,15 +100,26 @@ class Worker:
             process.stdin.flush()
         except OSError:
             raise WorkerDied(self._end("the worker process was gone")) from None
+        self.at = ""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer: Mapping[str, Any] = json.loads(self._line(process.stdout, deadline, timeout_s))
+            if "at" not in answer:
+                return answer
+            self.at = answer["at"]
+
+    def _line(self, pipe: IO[bytes], deadline: float, timeout_s: float) -> bytes:
         with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(timeout_s):
-                raise WorkerDied(self._end(f"no answer within {timeout_s:g} s"))
-        line = process.stdout.readline()
-        if not line.endswith(b"\n"):
-            raise WorkerDied(self._end("the worker process died"))
-        answer: Mapping[str, Any] = json.loads(line)
-        return answer
+            selector.register(pipe, selectors.EVENT_READ)
+            while b"\n" not in self._unread:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise WorkerDied(self._end(f"no answer within {timeout_s:g} s"))
+                part = os.read(pipe.fileno(), 1 << 20)
+                if not part:
+                    raise WorkerDied(self._end("the worker process died"))
+                self._unread += part
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
 
     def _end(self, what: str) -> str:
         process = self._process

@@ -14,6 +14,7 @@ from mlabench.cases.where import keep_where
 from mlabench.errors import UsageError
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.kernels import Kernel, check_selection, kernels_for
+from mlabench.measure.timing.cuda_sustained import SETTLE_S, WINDOW_S
 from mlabench.records.record import PointKey
 
 NOMINAL_CPU = {"flops_per_s": 50e9, "memory_bytes_per_s": 10e9}
@@ -57,7 +58,10 @@ def estimate_point_s(point: Point, config: SweepConfig, device: str, device_name
     nominal = _nominal(device, device_name)
     case = point.case
     floor_s = max(case.flops / nominal["flops_per_s"], case.bytes_moved / nominal["memory_bytes_per_s"])
-    return OVERHEAD_S[device] + REFERENCE_COST * floor_s + max(3 * floor_s, min(config.sampling_s, 100 * floor_s))
+    sampling_s = max(3 * floor_s, min(config.sampling_s, 100 * floor_s))
+    if config.method == "sustained":
+        sampling_s = SETTLE_S + max(config.sampling_s, WINDOW_S)
+    return OVERHEAD_S[device] + REFERENCE_COST * floor_s + sampling_s
 
 
 def _points_of(case: Case, device: str, names: Sequence[str]) -> list[Point]:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from mlabench.cases.case import Case
 from mlabench.machine.memory import free_memory_bytes
 from mlabench.machine.nvml import Nvml
+from mlabench.machine.telemetry import Telemetry
 from mlabench.measure.check import CheckResult, Expected, check, reference
 from mlabench.measure.inputs import make_inputs, make_outputs, negate, poison
-from mlabench.measure.kernels import Kernel, launch_config, workspace_bytes
-from mlabench.measure.timing.method import Budget, Timer
-from mlabench.records.record import Record, Status
+from mlabench.measure.kernels import Kernel, Launch, launch_config, workspace_bytes
+from mlabench.measure.timing.method import Budget, Timer, nothing
+from mlabench.records.record import Record, Status, are_times
 from mlabench.units import format_bytes
 
 if TYPE_CHECKING:
@@ -47,6 +48,19 @@ class Prepared:
     expected: Expected
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A kernel bound to a case's inputs and outputs."""
+
+    kernel: Kernel
+    launch: Launch
+    outputs: Mapping[str, "Tensor"]
+
+    def poison(self) -> None:
+        """Fill the outputs with NaN."""
+        poison(self.outputs)
+
+
 @dataclass(slots=True)
 class Runner:
     """Measures points on one device, one after the other; consecutive points of a case share its inputs."""
@@ -57,8 +71,8 @@ class Runner:
     budget: Budget = field(default_factory=Budget)
     nvml: Nvml | None = None
     spoiled: bool = False
+    phases_s: dict[str, float] = field(default_factory=dict)
     _prepared: Prepared | None = None
-    _phases_s: dict[str, float] = field(default_factory=dict)
 
     def run(self, case: Case, kernel: Kernel) -> Record:
         """Measure one point. Never raises for what a kernel does: that becomes the record's status and reason.
@@ -69,91 +83,116 @@ class Runner:
         record = Record(
             case, kernel.name, kernel.backend, self.timer.method, "error", seed=self.seed, started_at=started_at
         )
-        self._phases_s = {}
+        self.phases_s = {}
         try:
             record = self._measure(record, kernel)
-        except NotMeasured as outcome:
-            record = replace(record, status=outcome.status, reason=str(outcome), **outcome.values)
         except Exception as error:
-            traceback.print_exc()
-            record = replace(record, **_failure(error))
-            self.spoiled = record.status == "error" and CUDA_FAULT.search(record.reason) is not None
-        if record.status != "ok":
-            self._prepared = None
-        return replace(record, wall_s=time.perf_counter() - start, phases_s=self._phases_s)
+            record = replace(record, **self.outcome(error))
+        return replace(record, wall_s=time.perf_counter() - start, phases_s=self.phases_s)
 
     def _measure(self, record: Record, kernel: Kernel) -> Record:
         case = record.case
-        if reason := kernel.missing():
-            raise NotMeasured("unavailable", reason)
-        if self.device not in kernel.devices:
-            devices = " and ".join(kernel.devices)
-            raise NotMeasured("unsupported", f"{kernel.name} runs on {devices}, not on {self.device}")
-        prepared = self._prepare(case)
-        outputs = make_outputs(case, self.device)
-        with self._phase("bind"):
-            scale = case.variant.softmax_scale
-            launch = kernel.load()(**prepared.inputs, **outputs, softmax_scale=scale)
-            launch()
-        with self._phase("check"):
-            poison(outputs)
-            launch()
-            self._check(prepared.expected, kernel, outputs, case, "")
-        before = self._sensors()
+        self.require(kernel)
+        prepared = self.prepare(case)
+        bound = self.bind(kernel, prepared)
+        telemetry = Telemetry(self.nvml) if self.nvml else None
         # The timed calls see other values than bind did, so that none of the work can lie there.
         negate(case, prepared.inputs)
-        with self._phase("measure"):
-            timing = self.timer.measure(launch, lambda: poison(outputs), self.budget)
-        after = self._sensors()
-        with self._phase("check"):
-            expected = Expected(-prepared.expected.out, prepared.expected.lse)
-            result = self._check(expected, kernel, outputs, case, "the timed call's ")
+        with self.phase("measure"):
+            observe = telemetry.read if telemetry else nothing
+            timing = self.timer.measure(bound.launch, bound.poison, self.budget, observe)
+            if telemetry:
+                telemetry.keep()
+        with self.phase("check"):
+            result = self.check_timed(bound, prepared)
             negate(case, prepared.inputs)
+        if not are_times(timing.samples_us):
+            raise NotMeasured("error", "a sample is no positive number")
         return replace(
             record,
             status="ok",
             timing=timing,
             relative_error=result.relative_error,
             lse_error=result.lse_error,
-            workspace_bytes=workspace_bytes(launch),
-            kernel_config=launch_config(launch),
-            telemetry={"before": before, "after": after} if self.nvml else None,
+            workspace_bytes=workspace_bytes(bound.launch),
+            kernel_config=launch_config(bound.launch),
+            telemetry=telemetry.to_json() if telemetry else None,
         )
 
-    def _prepare(self, case: Case) -> Prepared:
+    def outcome(self, error: Exception) -> dict[str, Any]:
+        """The status, reason and further values of what went wrong with a point, whose inputs are then forgotten.
+
+        Sets `spoiled` where the process can measure nothing more.
+        """
+        self._prepared = None
+        if isinstance(error, NotMeasured):
+            return {"status": error.status, "reason": str(error), **error.values}
+        traceback.print_exception(error)
+        values = _failure(error)
+        self.spoiled |= values["status"] == "error" and CUDA_FAULT.search(values["reason"]) is not None
+        return values
+
+    def require(self, kernel: Kernel) -> None:
+        """Raise `NotMeasured` for a kernel that is not installed, or not for this device."""
+        if reason := kernel.missing():
+            raise NotMeasured("unavailable", reason)
+        if self.device not in kernel.devices:
+            devices = " and ".join(kernel.devices)
+            raise NotMeasured("unsupported", f"{kernel.name} runs on {devices}, not on {self.device}")
+
+    def prepare(self, case: Case) -> Prepared:
+        """The case's inputs and what must come of them, kept for the next point. Raises `NotMeasured`."""
         if self._prepared is None or self._prepared.case != case:
             self._prepared = None
             free = free_memory_bytes(self.device)
             if free is not None and case.memory_bytes > free:
                 need = f"the tensors need {format_bytes(case.memory_bytes)}, {format_bytes(free)} are free"
                 raise NotMeasured("oom", need)
-            with self._phase("inputs"):
+            with self.phase("inputs"):
                 inputs = make_inputs(case, self.seed, self.device)
-            with self._phase("reference"):
+            with self.phase("reference"):
                 self._prepared = Prepared(case, inputs, reference(case, inputs))
         return self._prepared
 
-    def _check(
-        self, expected: Expected, kernel: Kernel, outputs: Mapping[str, "Tensor"], case: Case, whose: str
-    ) -> CheckResult:
+    def bind(self, kernel: Kernel, prepared: Prepared, outputs: "Mapping[str, Tensor] | None" = None) -> Bound:
+        """Bind a kernel to these outputs or to new ones, and check what it writes.
+
+        Raises `NotMeasured`, or whatever the kernel raises.
+        """
+        case = prepared.case
+        outputs = outputs or make_outputs(case, self.device)
+        with self.phase("bind"):
+            launch = kernel.load()(**prepared.inputs, **outputs, softmax_scale=case.variant.softmax_scale)
+            launch()
+        bound = Bound(kernel, launch, outputs)
+        with self.phase("check"):
+            bound.poison()
+            launch()
+            self._check(bound, case, prepared.expected, "")
+        return bound
+
+    def check_timed(self, bound: Bound, prepared: Prepared) -> CheckResult:
+        """Check what the last timed call wrote, which saw the inputs negated. Raises `NotMeasured`."""
+        expected = Expected(-prepared.expected.out, prepared.expected.lse)
+        return self._check(bound, prepared.case, expected, "the timed call's ")
+
+    def _check(self, bound: Bound, case: Case, expected: Expected, whose: str) -> CheckResult:
         self._synchronize()
-        result = check(case, outputs, expected, with_lse=kernel.writes_lse)
+        result = check(case, bound.outputs, expected, with_lse=bound.kernel.writes_lse)
         if result.failure:
             error = result.relative_error if math.isfinite(result.relative_error) else None
             raise NotMeasured("incorrect", whose + result.failure, relative_error=error)
         return result
 
     @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Iterator[None]:
+        """Add what the block takes to the point's time of this name."""
         start = time.perf_counter()
         try:
             yield
             self._synchronize()
         finally:
-            self._phases_s[name] = self._phases_s.get(name, 0.0) + time.perf_counter() - start
-
-    def _sensors(self) -> dict[str, Any] | None:
-        return self.nvml.sensors() if self.nvml else None
+            self.phases_s[name] = self.phases_s.get(name, 0.0) + time.perf_counter() - start
 
     def _synchronize(self) -> None:
         if self.device == "cuda":

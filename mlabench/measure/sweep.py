@@ -52,11 +52,12 @@ class Sweep:
 def open_sweep(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool) -> Iterator[Sweep]:
     """Start the worker, and make the run directory or take up one that is there.
 
-    Raises `UsageError` for a directory that cannot be used, another machine's run, or a worker that does not start.
+    Raises `UsageError` for a directory that cannot be used, a run of another machine or of other sources, or a worker
+    that does not start.
     """
     budget = Budget(max_s=config.sampling_s, precision=config.precision)
     log = path / WORKER_LOG_NAME
-    worker = Worker(WorkerSetup(config.device, config.method, config.seed, asdict(budget), log))
+    worker = Worker(WorkerSetup(config.device, config.method, config.cache, config.seed, asdict(budget), log))
     with hold_directory(path):
         if not resume:
             claim_directory(path)
@@ -108,7 +109,8 @@ def _created(path: Path, config: SweepConfig, points: Sequence[Point], worker: W
         ceilings = Ceilings(**worker.ask({"do": "probe", "dtypes": dtypes}, PROBE_TIMEOUT_S)["ceilings"])
     except WorkerDied as death:
         raise UsageError(f"the {config.device} device cannot be measured: {death}") from None
-    manifest = Manifest(_now(), config.to_json(), take_provenance().to_json(), fingerprint, ceilings)
+    provenance = take_provenance().to_json()
+    manifest = Manifest(_now(), config.to_json(), provenance, fingerprint, ceilings, worker.gpu_state)
     write_manifest(path, manifest)
     return Sweep(path, config, points, 0, worker)
 
@@ -121,6 +123,8 @@ def _resumed(path: Path, config: SweepConfig, points: Sequence[Point], worker: W
         raise UsageError(f"the {config.device} device cannot be measured: {death}") from None
     if differences := run.manifest.fingerprint.differences(fingerprint):
         raise UsageError(f"{path} cannot go on here, another machine or software began it: {'; '.join(differences)}")
+    if run.manifest.provenance.get("source_digest") != take_provenance().source_digest:
+        raise UsageError(f"{path} cannot go on, its first records are of other sources: measure into another --out")
     measured = {record.key for record in run.records}
     left = [point for point in points if point.key(config.method) not in measured]
     return Sweep(path, config, left, len(points) - len(left), worker)

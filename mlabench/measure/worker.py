@@ -10,17 +10,19 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from mlabench.cases.case import Case
 from mlabench.machine.fingerprint import take_fingerprint, usable_cpus
 from mlabench.machine.nvml import Nvml
+from mlabench.measure.interleave import AskedSide, interleave
 from mlabench.measure.kernels import find_kernel
 from mlabench.measure.probe import probe_ceilings
 from mlabench.measure.runner import Runner
 from mlabench.measure.timing.method import Budget
 from mlabench.measure.timing.methods import make_timer
+from mlabench.records.pairs import plan_from_json
 
 
 def main() -> None:
@@ -32,9 +34,10 @@ def main() -> None:
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     setup = requests.get()
     runner = _make_runner(setup)
-    _answer(answers, {"fingerprint": take_fingerprint(setup["device"]).to_json()})
+    gpu_state = runner.nvml.state() if runner.nvml else None
+    _answer(answers, {"fingerprint": take_fingerprint(setup["device"]).to_json(), "gpu_state": gpu_state})
     while True:
-        _answer(answers, _serve(runner, requests.get()))
+        _answer(answers, _serve(runner, requests.get(), lambda step: _answer(answers, {"at": step})))
         if runner.spoiled:
             return
 
@@ -48,13 +51,19 @@ def _make_runner(setup: Mapping[str, Any]) -> Runner:
     elif "OMP_NUM_THREADS" not in os.environ:
         # A core stays free for the rest of the machine: torch's threads spin, and one that is descheduled halts all.
         torch.set_num_threads(max(1, usable_cpus() - 1))
-    return Runner(device, make_timer(setup["method"], device), setup["seed"], Budget(**setup["budget"]), nvml)
+    return Runner(
+        device, make_timer(setup["method"], device, setup["cache"]), setup["seed"], Budget(**setup["budget"]), nvml
+    )
 
 
-def _serve(runner: Runner, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _serve(runner: Runner, request: Mapping[str, Any], announce: Callable[[str], None]) -> Mapping[str, Any]:
     if request["do"] == "probe":
         return {"ceilings": probe_ceilings(runner.device, runner.timer, request["dtypes"]).to_json()}
     case = Case.from_fields(request["case"], models=tuple(request["models"]))
+    if request["do"] == "interleave":
+        base, candidate = map(AskedSide.from_json, request["sides"])
+        pair = interleave(runner, case, base, candidate, plan_from_json(request["plan"]), announce)
+        return {"pair": pair.to_json(), "spoiled": runner.spoiled}
     record = runner.run(case, find_kernel(request["kernel"]))
     return {"record": record.to_json(), "spoiled": runner.spoiled}
 

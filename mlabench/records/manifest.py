@@ -13,13 +13,17 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`config` is the sweep's resolved configuration, `provenance` the code's, both as plain values."""
+    """`config` is the sweep's resolved configuration, `provenance` the code's, both as plain values.
+
+    `gpu_state` is what `machine.nvml.Nvml.state` gave before the first point; None on a CPU.
+    """
 
     created_at: str
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
     fingerprint: Fingerprint
     ceilings: Ceilings | None
+    gpu_state: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `manifest.json`."""
@@ -30,6 +34,7 @@ class Manifest:
             "provenance": dict(self.provenance),
             "fingerprint": self.fingerprint.to_json(),
             "ceilings": self.ceilings.to_json() if self.ceilings else None,
+            "gpu_state": dict(self.gpu_state) if self.gpu_state else None,
         }
 
     @classmethod
@@ -42,8 +47,15 @@ class Manifest:
             )
         return cls(
             created_at=plain["created_at"],
-            config=plain["config"],
-            provenance=plain["provenance"],
+            config=_table(plain["config"], "config"),
+            provenance=_table(plain["provenance"], "provenance"),
             fingerprint=Fingerprint.from_json(plain["fingerprint"]),
             ceilings=Ceilings(**plain["ceilings"]) if plain["ceilings"] else None,
+            gpu_state=_table(plain.get("gpu_state") or {}, "gpu_state") or None,
         )
+
+
+def _table(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is no table")
+    return value

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mlabench.machine.nvml import THROTTLE_REASONS
+from mlabench.records import conditions
 from mlabench.records.manifest import Manifest
 from mlabench.records.record import Record
 from mlabench.stats import median_interval
@@ -41,19 +41,24 @@ def bound(record: Record, manifest: Manifest) -> str | None:
     return "compute" if compute_us > ceilings.memory_us(case.bytes_moved) else "memory"
 
 
-def throttled(record: Record, _manifest: Manifest) -> bool | None:
-    """Whether the clocks were held down at the end of the point."""
-    reasons = ((record.telemetry or {}).get("after") or {}).get("clock_event_reasons")
-    return None if reasons is None else not THROTTLE_REASONS.isdisjoint(reasons)
+def energy_j_per_call(record: Record, manifest: Manifest | None = None) -> float | None:
+    """Energy of one call in joules: the mean power of sustained calls times their time."""
+    mean_power_w, call_us = conditions.mean_power_w(record, manifest), latency_us(record)
+    return None if mean_power_w is None or call_us is None else mean_power_w * call_us * 1e-6
+
+
+def _energy_j_per_token(record: Record, manifest: Manifest) -> float | None:
+    return _quotient(energy_j_per_call(record, manifest), record.case.batch * record.case.q_len)
+
+
+def _cycles(record: Record, _manifest: Manifest) -> float | None:
+    clock_mhz, call_us = conditions.sm_clock_mhz(record), latency_us(record)
+    return None if clock_mhz is None or call_us is None else clock_mhz * call_us
 
 
 def _floor_us(record: Record, manifest: Manifest) -> float | None:
     case = record.case
     return manifest.ceilings.floor_us(case.bytes_moved, case.flops, case.dtype) if manifest.ceilings else None
-
-
-def _sensor(name: str) -> Compute:
-    return lambda record, _: ((record.telemetry or {}).get("after") or {}).get(name)
 
 
 def _interval(record: Record, place: int) -> float | None:
@@ -100,9 +105,18 @@ METRICS: tuple[Metric, ...] = (
     Metric("floor_us", "the roofline's least time, from the measured ceilings", _floor_us),
     Metric("fraction_of_floor", "floor_us over latency_us: 1 is the floor", fraction_of_floor),
     Metric("bound", "which ceiling the roofline says binds", bound),
-    Metric("throttled", "clocks were held down at the end of the point", throttled),
-    Metric("sm_clock_mhz", "SM clock at the end of the point", _sensor("sm_clock_mhz")),
-    Metric("power_w", "power at the end of the point", _sensor("power_w")),
-    Metric("temperature_c", "GPU temperature at the end of the point", _sensor("temperature_c")),
+    Metric("throttled", "the SM clock was held down, under 98% of the GPU's highest", conditions.throttled),
+    Metric("sm_clock_mhz", "median SM clock during the samples", conditions.sm_clock_mhz),
+    Metric(
+        "sm_clock_change",
+        "SM clock at the end of the sampling over that at its start, less one",
+        conditions.sm_clock_change,
+    ),
+    Metric("cycles", "SM clock cycles of one call: latency_us times sm_clock_mhz", _cycles),
+    Metric("power_w", "median power while sampling", conditions.power_w),
+    Metric("energy_j_per_call", "energy of one call under sustained load", energy_j_per_call),
+    Metric("energy_j_per_token", "energy_j_per_call over the decoded tokens", _energy_j_per_token),
+    Metric("temperature_c", "highest GPU temperature while sampling", conditions.temperature_c),
+    Metric("gpu_processes", "most processes on the GPU while sampling, this one included", conditions.gpu_processes),
 )
 """Every derived column, in the export's order."""

@@ -1,8 +1,10 @@
 """A record: one case on one kernel, measured or with the reason why not."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from operator import index
+from typing import Any, Literal, get_args
 
 from mlabench.cases.case import Case
 
@@ -21,7 +23,7 @@ class Timing:
 
     `cache` says whether a call finds its inputs in the last-level cache: `cold`, or `warm`. `stop` says what ended the
     sampling: `precise`, `time` or `samples`. `overhead_us` is what the method reads for an empty call; it is not
-    subtracted.
+    subtracted. `sm_clocks_mhz` is the SM clock during each sample, None where the device's counters were not read.
     """
 
     samples_us: tuple[float, ...]
@@ -29,6 +31,7 @@ class Timing:
     warmup_calls: int
     stop: str
     overhead_us: float | None = None
+    sm_clocks_mhz: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class Record:
     """One measured case on one kernel. What was not measured is None, never 0.
 
     A record has a `timing` only if its status is `ok`: the output of a timed call passed the check. `phases_s` says
-    where the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`.
+    where the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`. `telemetry` holds the
+    GPU's sensors over the measuring, a list of readings a sensor (`machine.telemetry`).
     """
 
     case: Case
@@ -83,10 +87,29 @@ class Record:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Record":
-        """The record that `to_json` made these values from."""
+        """The record that `to_json` made these values from. Raises `ValueError` and its like for what is none."""
         values = {name: plain[name] for name in cls.__slots__ if name in plain}
-        values["stored_arithmetic"] = dict(plain.get("arithmetic") or {})
+        values["stored_arithmetic"] = {name: index(count) for name, count in (plain.get("arithmetic") or {}).items()}
         values["case"] = Case.from_fields(plain["case"], models=tuple(plain.get("models", ())))
-        if (timing := plain.get("timing")) is not None:
-            values["timing"] = Timing(**timing | {"samples_us": tuple(map(float, timing["samples_us"]))})
+        timing, status = plain.get("timing"), plain["status"]
+        if status not in get_args(Status):
+            raise ValueError(f"status {status!r} is unknown")
+        if (timing is not None) != (status == "ok"):
+            raise ValueError(f"a record that is {status} {'lacks its' if timing is None else 'has a'} timing")
+        if timing is not None:
+            values["timing"] = _timing_from_json(timing)
         return cls(**values)
+
+
+def are_times(samples_us: Sequence[float]) -> bool:
+    """Whether there are samples, and all are positive finite numbers."""
+    return bool(samples_us) and all(0 < sample < math.inf for sample in samples_us)
+
+
+def _timing_from_json(plain: Mapping[str, Any]) -> Timing:
+    clocks = plain.get("sm_clocks_mhz")
+    samples_us = tuple(map(float, plain["samples_us"]))
+    if not are_times(samples_us):
+        raise ValueError("its samples are not positive numbers")
+    sm_clocks_mhz = None if clocks is None else tuple(map(float, clocks))
+    return Timing(**{**plain, "samples_us": samples_us, "sm_clocks_mhz": sm_clocks_mhz})

@@ -64,13 +64,18 @@ def load_run(path: Path) -> Run:
         raise UsageError(
             f"{path} is not a run directory: it has no {MANIFEST_NAME}; `mlabench sweep --out {path}` makes one"
         )
-    manifest = _read_manifest(path)
-    lines, truncated = _complete_lines(path / RECORDS_NAME)
+    try:
+        manifest = _read_manifest(path)
+        lines, truncated = _complete_lines(path / RECORDS_NAME)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     records = [_parse_record(path, number, line) for number, line in enumerate(lines, start=1)]
     warnings = [f"{path.name}: the last line of {RECORDS_NAME} was cut short and is left out"] if truncated else []
     unique = {record.key: record for record in records}
+    # That a kernel was wrong is not taken back by measuring it again.
+    unique |= {record.key: record for record in records if record.status == "incorrect"}
     if len(unique) < len(records):
-        warnings.append(f"{path.name}: {len(records) - len(unique)} repeated records; the last of each counts")
+        warnings.append(f"{path.name}: {len(records) - len(unique)} repeated records; the last of each counts, or an incorrect one")
     return Run(path, manifest, tuple(unique.values()), tuple(warnings))
 
 
@@ -191,6 +196,8 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         plain = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))
         return Manifest.from_json(plain)
+    except UsageError as error:
+        raise UsageError(f"{path / MANIFEST_NAME}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path / MANIFEST_NAME} is damaged ({error}): it cannot be read as a run") from None
 
@@ -206,7 +213,7 @@ def _parse_record(path: Path, number: int, line: bytes) -> Record:
     try:
         plain: dict[str, Any] = json.loads(line, parse_constant=_refuse_constant)
         return Record.from_json(plain)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path / RECORDS_NAME}, line {number}: not a record ({error})") from None
 
 

@@ -14,6 +14,10 @@ WIDE = 0.05
 """Half-width of the median's interval, over the median, from which on a point is called noisy."""
 
 
+CLOCK_CHANGE = 0.03
+"""Relative change of the SM clock within a point's samples from which on it is told."""
+
+
 def warnings(runs: Sequence[Run], table: "pandas.DataFrame") -> tuple[str, ...]:
     """One sentence each; `table` holds all records of the runs."""
     found = [line for run in runs for line in _of_run(run)]
@@ -25,6 +29,13 @@ def _of_run(run: Run) -> Iterator[str]:
     provenance = run.manifest.provenance
     if provenance.get("dirty"):
         yield f"{run.name}: the code had uncommitted changes, so its commit alone does not reproduce it."
+    state = run.manifest.gpu_state or {}
+    if (state.get("compute_processes") or 0) > 1:
+        yield f"{run.name}: other processes were on the GPU when the run began."
+    if state.get("display_active"):
+        yield f"{run.name}: a display is attached to the GPU, which draws on it at times of its own."
+    if state.get("mig_enabled"):
+        yield f"{run.name}: the GPU is partitioned (MIG); its ceilings are those of the partition."
     if run.manifest.ceilings is None:
         yield f"{run.name}: the machine's ceilings were not measured, so nothing is compared with a roofline."
     if not run.records:
@@ -42,7 +53,12 @@ def _of_table(table: "pandas.DataFrame") -> Iterator[str]:
         width = format_percent(WIDE)
         yield f"{noisy} of {_points(len(ok))} are noisy: their median's 95% interval is wider than ±{width}."
     if throttled := int(ok["throttled"].fillna(False).sum()):
-        yield f"{throttled} of {_points(len(ok))} ended with the clocks held down (throttled)."
+        yield f"{throttled} of {_points(len(ok))} were measured with the clocks held down (throttled)."
+    if drifting := int((ok["sm_clock_change"].astype(float).abs() > CLOCK_CHANGE).sum()):
+        change = format_percent(CLOCK_CHANGE)
+        yield f"{drifting} of {_points(len(ok))} saw the SM clock change by more than {change} while they were sampled."
+    if shared := int((ok["gpu_processes"].astype(float) > 1).sum()):
+        yield f"{shared} of {_points(len(ok))} were measured while other processes were on the GPU."
     if beyond := int((ok["fraction_of_floor"] > 1).sum()):
         cause = "their inputs were in a cache, or a ceiling was measured too low"
         yield f"{beyond} of {_points(len(ok))} took less than the roofline's least time: {cause}."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlabench.errors import UsageError, near_names
+from mlabench.errors import NothingMeasuredError, UsageError, near_names
 from mlabench.records.export import write_atomically
 from mlabench.records.frame import frame
 from mlabench.records.store import Run
@@ -57,7 +57,7 @@ def _check(runs: Sequence[Run], formats: Sequence[str]) -> None:
         if kind not in FORMATS:
             raise UsageError(f"unknown format {kind!r}: {near_names(kind, FORMATS)}")
     if not any(run.records for run in runs):
-        raise UsageError(f"{', '.join(run.name for run in runs)}: there are no records to report")
+        raise NothingMeasuredError(f"{', '.join(run.name for run in runs)}: there are no records to report")
 
 
 def _make_folder(path: Path) -> None:

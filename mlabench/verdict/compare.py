@@ -5,15 +5,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
+from statistics import median
 
-from mlabench.records.metrics import throttled
-from mlabench.records.record import PointKey, Record
+from mlabench.records.conditions import throttled
+from mlabench.records.manifest import Manifest
+from mlabench.records.metrics import fraction_of_floor
+from mlabench.records.record import PointKey, Record, Timing
 from mlabench.records.store import Run
 from mlabench.stats import benjamini_hochberg
-from mlabench.verdict.noise import Noise, Ratio, estimate_ratio
+from mlabench.units import format_ratio
+from mlabench.verdict.noise import AnyRatio, Noise, Ratio, estimate_ratio
 
 MIN_SAMPLES = 5
 """Fewer timed samples on either side are no ground for a verdict."""
+
+FASTEST_OF_FLOOR = 1.1
+"""A cold call that beats the roofline's least time by more than the measured ceilings may be off did not do the work.
+
+Of 451 cold points of an H200 none exceeded 0.998."""
 
 FALSE_DISCOVERY_RATE = 0.05
 """Expected share of unchanged points among those called slower, and among those called faster."""
@@ -75,15 +84,23 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point's verdict. `ratio` is None unless times were compared; `warnings` travel with it."""
+    """One point's verdict. `ratio` is None unless times were compared; `warnings` travel with it.
+
+    `cycles` is the ratio in SM clock cycles, given as times at the baseline's clock; None where either side has none.
+    """
 
     key: PointKey
     label: str
     verdict: Verdict
     reason: str = ""
-    ratio: Ratio | None = None
+    ratio: AnyRatio | None = None
+    cycles: AnyRatio | None = None
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+_CLOCK = "clock cycles: the clock, not the code"
+_HIDDEN = "a higher clock hides it, or the clock does not set the time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,7 @@ class _Pair:
     current: Record | None
     baselines: tuple[Record, ...]
     warnings: tuple[str, ...]
+    manifest: Manifest
 
 
 def compare_runs(current: Run, baselines: Sequence[Run], noise: Noise) -> tuple[Point, ...]:
@@ -99,7 +117,7 @@ def compare_runs(current: Run, baselines: Sequence[Run], noise: Noise) -> tuple[
     A baseline's point counts if it was measured (`ok`) there.
     """
     points = tuple(_describe(key, pair, noise) for key, pair in _match(current, baselines).items())
-    return _settle(points)
+    return weigh_clock(settle(points))
 
 
 def _match(current: Run, baselines: Sequence[Run]) -> dict[PointKey, _Pair]:
@@ -114,7 +132,10 @@ def _match(current: Run, baselines: Sequence[Run]) -> dict[PointKey, _Pair]:
                 where = "now" if is_current else f"in {run.name}"
                 warnings.setdefault(record.key, []).append(f"clocks were held down {where}")
     keys = dict.fromkeys((*before, *now))
-    return {key: _Pair(now.get(key), tuple(before.get(key, ())), tuple(warnings.get(key, ()))) for key in keys}
+    return {
+        key: _Pair(now.get(key), tuple(before.get(key, ())), tuple(warnings.get(key, ())), current.manifest)
+        for key in keys
+    }
 
 
 def _describe(key: PointKey, pair: _Pair, noise: Noise) -> Point:
@@ -133,10 +154,11 @@ def _describe(key: PointKey, pair: _Pair, noise: Noise) -> Point:
         return replace(point, verdict=Verdict.NEW, reason="not measured in the baseline")
     if changes := _changes(current, before):
         return replace(point, verdict=Verdict.CHANGED, reason="an exact count differs", changes=changes)
-    if obstacle := _obstacle(current, before):
+    if obstacle := _obstacle(current, before, pair.manifest):
         return replace(point, verdict=Verdict.INVALID, reason=obstacle)
     ratio = estimate_ratio(_samples_us(current), [_samples_us(record) for record in before], noise)
-    return replace(point, verdict=Verdict.INCONCLUSIVE, ratio=ratio)
+    cycles = _estimate_cycles([record.timing for record in (current, *before)], noise)
+    return replace(point, verdict=Verdict.INCONCLUSIVE, ratio=ratio, cycles=cycles)
 
 
 def _changes(current: Record, baselines: Sequence[Record]) -> tuple[Change, ...]:
@@ -149,31 +171,54 @@ def _changes(current: Record, baselines: Sequence[Record]) -> tuple[Change, ...]
     return tuple(dict.fromkeys(differing))
 
 
-def _obstacle(current: Record, baselines: Sequence[Record]) -> str:
-    """Why the times cannot be compared, or an empty text."""
+def _obstacle(current: Record, baselines: Sequence[Record], manifest: Manifest) -> str:
+    """Why the times cannot be compared, or an empty text. The manifest is the current run's."""
     records = (current, *baselines)
-    if any(current.arithmetic.keys().isdisjoint(record.arithmetic) for record in baselines):
-        return "the exact counts are not stored"
+    # A baseline may be older than a count; the current run holds every one that there is.
+    if not all(record.arithmetic and record.arithmetic.keys() <= current.arithmetic.keys() for record in baselines):
+        return "not all exact counts are stored"
     fewest = min(len(_samples_us(record)) for record in records)
     if fewest < MIN_SAMPLES:
         return f"{fewest} samples where {MIN_SAMPLES} are the least"
     if not all(math.isfinite(sample) and sample > 0 for sample in chain(*map(_samples_us, records))):
         return "a sample is no positive number"
+    if current.timing and current.timing.cache == "cold" and _share_of_floor(current, manifest) > FASTEST_OF_FLOOR:
+        return f"{format_ratio(_share_of_floor(current, manifest))} as fast as the roofline allows a cold call"
     caches = sorted({record.timing.cache for record in records if record.timing})
     return f"caches differ: {' against '.join(caches)}" if len(caches) > 1 else ""
+
+
+def _share_of_floor(record: Record, manifest: Manifest) -> float:
+    return fraction_of_floor(record, manifest) or 0.0
+
+
+def _estimate_cycles(timings: Sequence[Timing | None], noise: Noise) -> Ratio | None:
+    """The ratio in clock cycles of the first to the others, where every sample of all has its clock."""
+    clocked = [(t.samples_us, t.sm_clocks_mhz) for t in timings if t and t.sm_clocks_mhz]
+    clocks = [clock for _, each in clocked for clock in each]
+    if len(clocked) < len(timings) or not all(math.isfinite(clock) and clock > 0 for clock in clocks):
+        return None
+    if any(len(samples) != len(each) for samples, each in clocked):
+        return None
+    # As times at one clock, so that the least time that counts means the same as for the times themselves.
+    one_clock = median(chain.from_iterable(each for _, each in clocked[1:]))
+    current, *baselines = (
+        [time * clock / one_clock for time, clock in zip(samples, each, strict=True)] for samples, each in clocked
+    )
+    return estimate_ratio(current, baselines, noise)
 
 
 def _samples_us(record: Record) -> tuple[float, ...]:
     return record.timing.samples_us if record.timing else ()
 
 
-def _settle(points: Sequence[Point]) -> tuple[Point, ...]:
+def settle(points: Sequence[Point]) -> tuple[Point, ...]:
     """Give each point with a ratio its verdict, over the family of them all."""
     ratios = {point.key: point.ratio for point in points if point.ratio}
     slower = _found({key: ratio.p_slower for key, ratio in ratios.items()})
     faster = _found({key: ratio.p_faster for key, ratio in ratios.items()})
 
-    def settled(point: Point, ratio: Ratio) -> Point:
+    def settled(point: Point, ratio: AnyRatio) -> Point:
         if point.key in slower:
             return replace(point, verdict=Verdict.SLOWER)
         if point.key in faster:
@@ -190,3 +235,26 @@ def _settle(points: Sequence[Point]) -> tuple[Point, ...]:
 def _found(p_values: Mapping[PointKey, float]) -> frozenset[PointKey]:
     rejected = benjamini_hochberg(tuple(p_values.values()), FALSE_DISCOVERY_RATE)
     return frozenset(key for key, is_rejected in zip(p_values, rejected, strict=True) if is_rejected)
+
+
+def weigh_clock(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points with their verdicts held against their clock cycles, where both sides have those.
+
+    A change in time alone is the clock's: such a slow-down is inconclusive, such a speed-up only not slower. More
+    cycles that the time does not show become a warning.
+    """
+    more = _found({point.key: point.cycles.p_slower for point in points if point.cycles})
+    return tuple(_weigh(point, point.cycles, point.key in more) if point.cycles else point for point in points)
+
+
+def _weigh(point: Point, cycles: AnyRatio, more_cycles: bool) -> Point:
+    if point.verdict is Verdict.SLOWER and cycles.not_slower:
+        seen = "the same" if cycles.equivalent else "not slower"
+        return replace(point, verdict=Verdict.INCONCLUSIVE, reason=f"slower in time and {seen} in {_CLOCK}")
+    if more_cycles and point.verdict is not Verdict.SLOWER:
+        hidden = f"slower in clock cycles ({format_ratio(cycles.value)}) and not in time: {_HIDDEN}"
+        point = replace(point, warnings=(*point.warnings, hidden))
+    if point.verdict is Verdict.FASTER and (more_cycles or cycles.equivalent):
+        seen = "slower" if more_cycles else "the same"
+        return replace(point, verdict=Verdict.NOT_SLOWER, reason=f"faster in time and {seen} in {_CLOCK}")
+    return point

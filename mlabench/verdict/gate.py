@@ -1,37 +1,16 @@
 """The outcome of a whole run against its baselines, and the exit code that says it."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from mlabench.errors import ExitCode, MissingBaselineError, UsageError
-from mlabench.records.store import BASELINES_FOLDER, Run, is_run, load_run
+from mlabench.errors import ExitCode, UsageError
+from mlabench.records.store import load_run
 from mlabench.units import format_latency, format_percent
-from mlabench.verdict.compare import COMPARED, FALSE_DISCOVERY_RATE, MIN_SAMPLES, Point, Verdict, compare_runs
-from mlabench.verdict.noise import CONFIDENCE, NOISE, Noise
-
-SCHEMA_VERSION = 1
-"""Of the values that `GateResult.to_json` gives; raised when one changes its meaning or goes."""
-
-
-WORDS: Mapping[Verdict, str] = {
-    Verdict.INCORRECT: "incorrect",
-    Verdict.LOST: "no longer measured",
-    Verdict.MISSING: "missing",
-    Verdict.CHANGED: "with changed exact counts",
-    Verdict.SLOWER: "slower",
-    Verdict.BROKEN: "broken without a baseline",
-    Verdict.INVALID: "not comparable",
-    Verdict.INCONCLUSIVE: "inconclusive",
-    Verdict.NEW: "new",
-    Verdict.FASTER: "faster",
-    Verdict.NOT_SLOWER: "not slower",
-    Verdict.SAME: "the same",
-    Verdict.UNMEASURED: "without a time in either run",
-}
-"""Each verdict as it reads after a number of points."""
+from mlabench.verdict.baselines import find_baselines
+from mlabench.verdict.compare import COMPARED, Point, Verdict, compare_runs
+from mlabench.verdict.comparison import WORDS, Comparison, format_points, noise_of, settings_of
 
 OUTCOMES: Mapping[ExitCode, str] = {
     ExitCode.PASS: "PASS",
@@ -42,26 +21,24 @@ OUTCOMES: Mapping[ExitCode, str] = {
 }
 """Each exit code of a judged run in a word."""
 
+UNCLEAR = (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.INVALID)
+"""The verdicts that leave a gate without an answer."""
+
 _REGRESSIONS = (Verdict.SLOWER, Verdict.LOST, Verdict.MISSING, Verdict.CHANGED)
 _REMARKABLE = (Verdict.FASTER, Verdict.NEW, Verdict.MISSING)
-_UNCLEAR = (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.INVALID)
 
 
 @dataclass(frozen=True, slots=True)
-class GateResult:
-    """A judged run. `noise` carries the least change that counted; `warnings` are lines about whole runs."""
+class GateResult(Comparison):
+    """A judged comparison: it passes or fails by its points' verdicts."""
 
-    current: Path
-    baselines: tuple[Path, ...]
-    noise: Noise
-    allow_missing: bool
-    points: tuple[Point, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def counts(self) -> Counter[Verdict]:
-        """Points by verdict."""
-        return Counter(point.verdict for point in self.points)
+    title: ClassVar[str] = "gate"
+    hints: ClassVar[Mapping[ExitCode, str]] = {
+        ExitCode.REGRESSION: "if the change is meant, store the current run as the new baseline",
+        ExitCode.INCONCLUSIVE: "sweep again with a longer --sampling-s, or give three or more runs as --baseline",
+        ExitCode.NOTHING_MEASURED: "sweep the baseline's cases with its kernels and method",
+    }
+    """What to do about an outcome, by exit code."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -73,18 +50,22 @@ class GateResult:
             return ExitCode.NOTHING_MEASURED
         if any(verdict in counts for verdict in self.regressions):
             return ExitCode.REGRESSION
-        return ExitCode.INCONCLUSIVE if any(verdict in counts for verdict in _UNCLEAR) else ExitCode.PASS
+        return ExitCode.INCONCLUSIVE if any(verdict in counts for verdict in UNCLEAR) else ExitCode.PASS
 
     @property
     def regressions(self) -> tuple[Verdict, ...]:
-        """The verdicts that fail this gate."""
-        return tuple(v for v in _REGRESSIONS if not (self.allow_missing and v == Verdict.MISSING))
+        """The verdicts that fail this gate, beside an incorrect kernel."""
+        return tuple(v for v in _REGRESSIONS if not (self.settings.allow_missing and v == Verdict.MISSING))
 
     @property
     def summary(self) -> str:
         """One line: the outcome, its exit code and why."""
         code = self.exit_code
-        return f"gate: {OUTCOMES[code]} ({code.value}): {self._because(code)}"
+        return f"{self.title}: {OUTCOMES[code]} ({code.value}): {self._because(code)}"
+
+    def fails(self, point: Point) -> bool:
+        """Whether the point alone makes this gate fail."""
+        return point.verdict in (Verdict.INCORRECT, *self.regressions)
 
     def _because(self, code: ExitCode) -> str:
         match code:
@@ -97,10 +78,10 @@ class GateResult:
             case ExitCode.REGRESSION:
                 return self._tally(self.regressions)
             case ExitCode.INCONCLUSIVE:
-                return self._tally(_UNCLEAR)
+                return self._tally(UNCLEAR)
         compared = sum(count for verdict, count in self.counts.items() if verdict in COMPARED)
-        least = f"{format_percent(self.noise.min_effect, 1)} and {format_latency(self.noise.min_effect_us)}"
-        return f"{compared} points compared, none slower by more than {least}{self._others(_REMARKABLE)}"
+        least = f"{format_percent(self.settings.min_effect, 1)} and {format_latency(self.settings.min_effect_us)}"
+        return f"{format_points(compared)} compared, none slower by more than {least}{self._others(_REMARKABLE)}"
 
     def _tally(self, verdicts: Sequence[Verdict]) -> str:
         first, *others = (verdict for verdict in verdicts if verdict in self.counts)
@@ -109,104 +90,22 @@ class GateResult:
     def _others(self, verdicts: Sequence[Verdict]) -> str:
         return "".join(f", {self.counts[verdict]} {WORDS[verdict]}" for verdict in verdicts if verdict in self.counts)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: the outcome, what it was judged by, and every point. Times are in microseconds."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "exit_code": self.exit_code.value,
-            "outcome": self.exit_code.name.lower(),
-            "summary": self.summary,
-            "current": str(self.current),
-            "baselines": [str(path) for path in self.baselines],
-            "settings": {
-                **asdict(self.noise),
-                "allow_missing": self.allow_missing,
-                "min_samples": MIN_SAMPLES,
-                "false_discovery_rate": FALSE_DISCOVERY_RATE,
-                "confidence": CONFIDENCE,
-            },
-            "counts": {verdict.value: self.counts[verdict] for verdict in Verdict},
-            "warnings": list(self.warnings),
-            "points": [_point_to_json(point) for point in self.points],
-        }
-
 
 def run_gate(
     current: Path, baselines: Sequence[Path], min_effect: float | None = None, allow_missing: bool = False
 ) -> GateResult:
     """Judge the run directory `current` against one baseline or more.
 
-    Without a baseline it is the committed one of the run's device. `min_effect` is a fraction and by default the
-    device's own. Raises `UsageError` for a `current` that is no run, and
-    `MissingBaselineError` for a baseline that is none, or was measured on another machine, software or method.
+    Without a baseline it is held against the committed ones that repeat it. `min_effect` is a fraction and by default
+    the device's own. Raises `UsageError` for a `current` that is no run or its own baseline, and `MissingBaselineError`
+    for a baseline that is none, or was measured on another machine, software or method.
     """
     if min_effect is not None and not 0 < min_effect < 1:
         raise UsageError(f"--min-effect {min_effect} must lie between 0 and 1: write 0.05 for 5%")
-    if len({path.resolve() for path in baselines}) < len(baselines):
-        raise UsageError("--baseline takes each run once")
     run = load_run(current)
-    baselines = baselines or (_committed_baseline(run),)
-    before = tuple(_load_baseline(path, run) for path in baselines)
-    device = run.manifest.fingerprint.device
-    noise = NOISE.get(device, NOISE["cpu"])
-    if min_effect is not None:
-        noise = replace(noise, min_effect=min_effect)
+    before = find_baselines(run, baselines)
+    noise = noise_of(run) if min_effect is None else replace(noise_of(run), min_effect=min_effect)
     warnings = [warning for each in (run, *before) for warning in each.warnings]
-    if current.resolve() in {path.resolve() for path in baselines}:
-        warnings.append(f"{run.name} is compared with itself")
+    paths = [each.path for each in before]
     points = compare_runs(run, before, noise)
-    return GateResult(current, tuple(baselines), noise, allow_missing, points, tuple(warnings))
-
-
-def _committed_baseline(current: Run) -> Path:
-    folder = BASELINES_FOLDER / current.manifest.fingerprint.slug
-    runs = sorted(path for path in folder.glob("*") if is_run(path))
-    if not runs:
-        raise MissingBaselineError(
-            f"there is no baseline under {folder}: name one with --baseline, or keep a run there"
-        )
-    if len(runs) > 1:
-        raise UsageError(f"{folder} holds {', '.join(path.name for path in runs)}: choose one with --baseline")
-    return runs[0]
-
-
-def _load_baseline(path: Path, current: Run) -> Run:
-    try:
-        run = load_run(path)
-    except (UsageError, OSError) as error:
-        raise MissingBaselineError(f"no baseline: {error}") from None
-    differences = current.manifest.fingerprint.differences(run.manifest.fingerprint)
-    mine, theirs = ({record.method for record in each.records} for each in (current, run))
-    if mine and theirs and mine.isdisjoint(theirs):
-        differences.append(f"method {'/'.join(sorted(mine))!r} against {'/'.join(sorted(theirs))!r}")
-    if differences:
-        raise MissingBaselineError(
-            f"baseline {path} was measured on other terms (current against baseline): {'; '.join(differences)}; "
-            "give a --baseline of this machine, software and method"
-        )
-    return run
-
-
-def _point_to_json(point: Point) -> dict[str, Any]:
-    case_id, kernel, method = point.key
-    ratio = point.ratio
-    low, high = ratio.interval if ratio else (None, None)
-    return {
-        "case_id": case_id,
-        "kernel": kernel,
-        "method": method,
-        "label": point.label,
-        "verdict": point.verdict.value,
-        "reason": point.reason,
-        "current_us": ratio.current_us if ratio else None,
-        "baseline_us": ratio.baseline_us if ratio else None,
-        "baseline_runs": ratio.baseline_runs if ratio else None,
-        "ratio": ratio.value if ratio else None,
-        "ratio_low": low,
-        "ratio_high": high,
-        "min_effect": ratio.min_effect if ratio else None,
-        "p_slower": ratio.p_slower if ratio else None,
-        "p_faster": ratio.p_faster if ratio else None,
-        "changes": [asdict(change) for change in point.changes],
-        "warnings": list(point.warnings),
-    }
+    return GateResult(str(current), tuple(map(str, paths)), settings_of(noise, allow_missing), points, tuple(warnings))

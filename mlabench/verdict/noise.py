@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, median, variance
+from typing import Protocol
 
 from mlabench.stats import log_standard_error
 
@@ -43,6 +44,60 @@ Single-threaded kernels on a shared CPU repeated to 4.6% (median of twelve point
 who shares the caches changes from process to process, which no number of samples within one averages out. Under these
 `min_effect`s unchanged runs mostly pass, and a point that takes 10% longer on a GPU, or twice as long on a CPU, is
 found."""
+
+
+class AnyRatio(Protocol):
+    """What is asked of a ratio of times, be it of two stored runs or of interleaved calls."""
+
+    @property
+    def current_us(self) -> float:
+        """Time of a call now."""
+        ...
+
+    @property
+    def baseline_us(self) -> float:
+        """Time of a call before."""
+        ...
+
+    @property
+    def min_effect(self) -> float:
+        """Least change that counts, as a fraction."""
+        ...
+
+    @property
+    def baseline_runs(self) -> int:
+        """How many baselines it rests on."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """Above one is slower."""
+        ...
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 90% interval of the ratio."""
+        ...
+
+    @property
+    def p_slower(self) -> float:
+        """Chance of a ratio this high or higher, were there no slow-down that counts."""
+        ...
+
+    @property
+    def p_faster(self) -> float:
+        """Chance of a ratio this low or lower, were there no speed-up that counts."""
+        ...
+
+    @property
+    def not_slower(self) -> bool:
+        """Whether the whole interval lies below the least slow-down that counts."""
+        ...
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the whole interval lies within the least change that counts, both ways."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ COUNTED = ("reference", "check", "measure")
 
 def main() -> None:
     """Run the sweep and print where its wall time went, and the memory along the way."""
-    config = SweepConfig(axes=AXES).resolved("cpu", "cpu")
+    config = SweepConfig(axes=AXES).resolved("cpu", "cpu", "warm")
     points = list(make_points(config, "cpu"))
     # In random order, so that memory that grows with the count is not mistaken for larger cases.
     random.Random(0).shuffle(points)

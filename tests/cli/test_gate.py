@@ -1,13 +1,14 @@
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import parse
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
 from mlabench.cli.gate import gate
-from mlabench.errors import UsageError
+from mlabench.errors import ExitCode, UsageError
 from mlabench.records.record import Record
 from tests.factories import make_case, make_record, make_run, write_run
 
@@ -83,7 +84,7 @@ def test_the_table_lists_what_moved_with_the_worst_first(tmp_path: Path, baselin
     result = run(store(tmp_path, current), "--baseline", baseline)
     rows = [line.split() for line in result.stdout.splitlines() if line.strip()]
     assert [row[0] for row in rows[2:5]] == ["lost", "slower", "slower"]
-    assert "2.00x" in rows[3] and "1.20x" in rows[4]
+    assert "2.000x" in rows[3] and "1.200x" in rows[4]
     assert "[odd] text" in result.stdout
     assert "clocks were held down now" in result.stdout
     assert "1 the same (--all lists every point)" in result.stdout
@@ -118,7 +119,7 @@ def test_a_narrow_screen_breaks_no_word(tmp_path: Path, baseline: Path, monkeypa
     current = [*records(2.0), *(make_record(case, kernel) for case in CASES)]
     lines = run(store(tmp_path, current), "--baseline", baseline).stdout.splitlines()
     words = {word for line in lines for word in line.split()}
-    assert {kernel, "mla_decode_triton", "absorbed", "kv_len", "bfloat16", "2.00x"} <= words
+    assert {kernel, "mla_decode_triton", "absorbed", "kv_len", "bfloat16", "2.000x"} <= words
 
 
 def test_missing_points_can_be_allowed(tmp_path: Path, baseline: Path) -> None:
@@ -147,6 +148,37 @@ def test_a_json_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path, bas
     assert exit_code(result) == 2
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        ("run",),
+        ("--min-effect", "0"),
+        ("--allow-missing",),
+        ("--all",),
+        ("--github",),
+        ("--junit", "j"),
+        ("-b", "a", "-b", "b"),
+    ],
+)
+def test_the_static_gate_refuses_what_it_does_not_use(others: tuple[str, ...]) -> None:
+    result = run("--static", *others)
+    assert exit_code(result) == 2
+    assert str(result.exception).startswith("--static ")
+
+
+def test_the_static_gate_gives_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path | None, str | None]] = []
+
+    def stand_in(baseline: Path | None, *, json_path: str | None) -> ExitCode:
+        asked.append((baseline, json_path))
+        return ExitCode.REGRESSION
+
+    monkeypatch.setattr("mlabench.cli.static_gate.run_static", stand_in)
+    assert run("--static").exit_code == 1
+    assert run("--static", "--baseline", "b.json", "--json", "j.json").exit_code == 1
+    assert asked == [(None, None), (Path("b.json"), "j.json")]
+
+
 def test_several_baselines_are_taken(tmp_path: Path, baseline: Path) -> None:
     others = [write_run(tmp_path / name, make_run(None, records(seed=3))) for name in ("b", "c")]
     arguments = [item for path in (baseline, *others) for item in ("--baseline", path)]
@@ -154,14 +186,79 @@ def test_several_baselines_are_taken(tmp_path: Path, baseline: Path) -> None:
     assert {point["baseline_runs"] for point in json.loads(result.stdout)["points"]} == {3}
 
 
-def test_the_committed_baseline_of_the_device_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_committed_baselines_of_the_device_are_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     current = store(tmp_path, records())
     slug = make_run(None, []).manifest.fingerprint.slug
     nothing = run(current)
     assert exit_code(nothing) == 4
     assert f"there is no baseline under results/baselines/{slug}" in str(nothing.exception)
-    write_run(tmp_path / "results" / "baselines" / slug / "decode", make_run(None, records()))
-    assert run(current).exit_code == 0
-    write_run(tmp_path / "results" / "baselines" / slug / "prefill", make_run(None, records()))
-    assert "holds decode, prefill: choose one with --baseline" in str(run(current).exception)
+    for name in ("first", "second"):
+        write_run(tmp_path / "results" / "baselines" / slug / name, make_run(None, records()))
+    result = run(current)
+    assert result.exit_code == 0
+    folder = f"results/baselines/{slug}"
+    assert f"{current} against {folder}/first, {folder}/second" in result.stdout
+
+
+def test_one_gate_writes_every_output(tmp_path: Path, baseline: Path) -> None:
+    names = {"--json": "g.json", "--markdown": "g.md", "--junit": "g.xml"}
+    options = [item for option, name in names.items() for item in (option, tmp_path / name)]
+    result = run(store(tmp_path, records(2.0)), "--baseline", baseline, *options, "--github")
+    assert result.exit_code == 1
+    assert json.loads((tmp_path / "g.json").read_text())["exit_code"] == 1
+    assert "### gate: FAIL (1)" in (tmp_path / "g.md").read_text()
+    assert parse(tmp_path / "g.xml").getroot().get("failures") == "4"
+    lines = result.stdout.rstrip().splitlines()
+    assert lines[0] == "::error title=mlabench gate::gate: FAIL (1): 4 of 4 points slower"
+    assert lines[-1].rstrip() == "gate: FAIL (1): 4 of 4 points slower"
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--junit"])
+def test_each_output_alone_goes_to_standard_output(tmp_path: Path, baseline: Path, option: str) -> None:
+    result = run(store(tmp_path, records()), "--baseline", baseline, option, "-")
+    assert result.exit_code == 0
+    assert result.stdout.startswith({"--json": "{", "--markdown": "### ", "--junit": "<?xml"}[option])
+    assert "gate: PASS (0)" in result.stderr
+
+
+@pytest.mark.parametrize("others", [("--markdown", "-"), ("--junit", "-"), ("--github",)])
+def test_two_outputs_do_not_share_standard_output(tmp_path: Path, baseline: Path, others: tuple[str, ...]) -> None:
+    result = run(store(tmp_path, records()), "--baseline", baseline, "--json", "-", *others)
+    assert exit_code(result) == 2
+    assert result.stdout == ""
+    assert f"--json and {others[0]} cannot share standard output" in str(result.exception)
+
+
+def test_the_summary_of_a_ci_step_is_appended_to_and_other_files_are_replaced(
+    tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, other = tmp_path / "step.md", tmp_path / "other.md"
+    step.write_text("# before\n")
+    other.write_text("# before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    current = store(tmp_path, records())
+    for target in (step, step, other, other):
+        run(current, "--baseline", baseline, "--markdown", target)
+    assert step.read_text().startswith("# before\n### gate: PASS (0)")
+    assert step.read_text().count("### gate: PASS (0)") == 2
+    assert other.read_text().startswith("### gate: PASS (0)")
+    assert other.read_text().count("### gate: PASS (0)") == 1
+
+
+def test_a_gate_that_cannot_judge_is_annotated_too(tmp_path: Path) -> None:
+    result = run(store(tmp_path, records()), "--baseline", tmp_path / "nowhere", "--github")
+    assert exit_code(result) == 4
+    assert result.stdout.startswith("::error title=mlabench gate::no baseline: ")
+
+
+def test_a_reason_cannot_pose_as_a_workflow_command(tmp_path: Path, baseline: Path) -> None:
+    reason = "boom\n::error title=x::y\r\n::add-mask::z\x1b[31m\ud800"
+    first, *rest = records()
+    current = [make_record(first.case, first.kernel, status="error", reason=reason), *rest]
+    result = run(store(tmp_path, current), "-b", baseline, "--github", "--markdown", tmp_path / "g.md")
+    assert result.exit_code == 1
+    commands = [line for line in result.stdout.splitlines() if line.lstrip().startswith("::")]
+    assert [line.split("::")[1].split()[0] for line in commands] == ["error", "error"]
+    assert "\x1b" not in result.stdout
+    assert "boom ::error title=x::y" in (tmp_path / "g.md").read_text()

@@ -69,8 +69,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_nothing_asked_for_is_the_devices_small_sweep() -> None:
-    assert SweepConfig().resolved("cpu", "cpu").axes == DEFAULT_AXES["cpu"]
-    assert SweepConfig(model=("deepseek-v3",)).resolved("cpu", "cpu").axes == {}
+    assert SweepConfig().resolved("cpu", "cpu", "warm").axes == DEFAULT_AXES["cpu"]
+    assert SweepConfig(model=("deepseek-v3",)).resolved("cpu", "cpu", "warm").axes == {}
 
 
 def test_json_keeps_every_setting(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ SHAPES = {"variant": ("mha", "gqa", "mqa", "mla"), "form": ("absorbed", "recompu
 @pytest.fixture(params=["graph", "events"])
 def worker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worker]:
     budget = {"max_s": 0.05, "precision": 0.05}
-    worker = Worker(WorkerSetup("cuda", request.param, 0, budget, tmp_path / "worker.log"))
+    worker = Worker(WorkerSetup("cuda", request.param, "cold", 0, budget, tmp_path / "worker.log"))
     yield worker
     worker.stop()
 
@@ -53,7 +53,9 @@ def test_every_kernel_of_the_suite_is_right_and_timed(worker: Worker, axes: dict
             assert record.timing is not None
             assert record.timing.cache == "cold"
             assert record.telemetry is not None
-            assert record.telemetry["after"]["sm_clock_mhz"] > 0
+            assert record.telemetry["sm_clock_mhz"][-1] > 0
+            assert record.timing.sm_clocks_mhz is not None
+            assert len(record.timing.sm_clocks_mhz) == len(record.timing.samples_us)
 
 
 def test_a_cuda_fault_does_not_spoil_the_next_point(worker: Worker) -> None:

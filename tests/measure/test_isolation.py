@@ -21,7 +21,7 @@ CASE = make_cases({"num_q_heads": (4,), "kv_len": (70,)})[0]
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
     budget = {"max_s": 0.01, "precision": 0.5}
-    worker = Worker(WorkerSetup("cpu", "cpu", 0, budget, tmp_path / "worker.log"))
+    worker = Worker(WorkerSetup("cpu", "cpu", "warm", 0, budget, tmp_path / "worker.log"))
     yield worker
     worker.stop()
 

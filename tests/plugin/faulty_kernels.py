@@ -1,14 +1,16 @@
 """Kernels of another package, joined by entry points: each is the torch MLA decode with one fault."""
 
 import os
+import signal
+import sys
 import time
 
 from mlabench.measure.kernels import Kernel
 
 
-def _kernel(name: str, package: str = "") -> Kernel:
+def _kernel(name: str, package: str = "", writes_lse: bool = False) -> Kernel:
     target = f"faulty_kernels:bind_{name}"
-    return Kernel(name, "faulty", "mla_absorbed", target, ("cpu", "cuda"), package=package, writes_lse=False)
+    return Kernel(name, "faulty", "mla_absorbed", target, ("cpu", "cuda"), package=package, writes_lse=writes_lse)
 
 
 WRONG = _kernel("wrong")
@@ -26,6 +28,16 @@ NARROW = _kernel("narrow")
 HANGING = _kernel("hanging")
 ABSENT = _kernel("absent", package="a_package_that_is_not_there")
 CHATTY = _kernel("chatty")
+NAN_ELEMENT = _kernel("nan_element")
+UNWRITTEN_ROW = _kernel("unwritten_row")
+ADDING = _kernel("adding")
+SHORT = _kernel("short")
+LONG = _kernel("long")
+SPENDING = _kernel("spending")
+WRONG_LSE = _kernel("wrong_lse", writes_lse=True)
+NO_LSE = _kernel("no_lse", writes_lse=True)
+KILLED = _kernel("killed")
+LEAVING = _kernel("leaving")
 
 
 def _right(**tensors):
@@ -103,8 +115,9 @@ def bind_slow(**tensors):
 
 
 def bind_switchable(**tensors):
-    """Right, slow or wrong, as the environment says: one kernel before and after a change."""
-    return {"": _right, "slow": bind_slow, "wrong": bind_wrong}[os.environ.get("SWITCHABLE_FAULT", "")](**tensors)
+    """Right or with the fault that the environment names: one kernel before and after a change."""
+    fault = os.environ.get("SWITCHABLE_FAULT")
+    return (globals()[f"bind_{fault}"] if fault else _right)(**tensors)
 
 
 def bind_crashing(**tensors):
@@ -147,3 +160,65 @@ def bind_absent(**tensors):
 def bind_chatty(**tensors):
     print("a line on standard output")
     return _right(**tensors)
+
+
+def _then(change):
+    """Binds the right kernel, followed in each call by a change of its tensors."""
+
+    def bind(**tensors):
+        launch = _right(**tensors)
+
+        def run():
+            launch()
+            change(tensors)
+
+        return run
+
+    return bind
+
+
+bind_nan_element = _then(lambda tensors: tensors["out"].view(-1)[-1:].fill_(float("nan")))
+bind_wrong_lse = _then(lambda tensors: tensors["lse"].fill_(1.0))
+bind_no_lse = _then(lambda tensors: None)
+bind_spending = _then(lambda tensors: tensors["kv_cache"].mul_(0.5))
+
+
+def bind_unwritten_row(**tensors):
+    launch, row = _right(**tensors), tensors["out"][-1, -1, -1]
+
+    def run():
+        kept = row.clone()
+        launch()
+        row.copy_(kept)
+
+    return run
+
+
+def bind_adding(**tensors):
+    """Adds its result to what is there."""
+    own = tensors["out"].clone()
+    launch = _right(**{**tensors, "out": own})
+
+    def run():
+        launch()
+        tensors["out"].add_(own)
+
+    return run
+
+
+def bind_short(**tensors):
+    """Leaves each request's last token out."""
+    return _right(**{**tensors, "kv_lens": tensors["kv_lens"] - 1})
+
+
+def bind_long(**tensors):
+    """Reads a cache slot beyond each request's last."""
+    return _right(**{**tensors, "kv_lens": tensors["kv_lens"] + 1})
+
+
+def bind_killed(**tensors):
+    return lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def bind_leaving(**tensors):
+    return sys.exit

@@ -128,7 +128,7 @@ def test_the_page_tells_the_environment(page: Page) -> None:
         "synthetic: the last line was cut short",
         "the code had uncommitted changes",
         "1 of 24 records have no time: 1 error.",
-        "1 of 23 measured points ended with the clocks held down",
+        "1 of 23 measured points were measured with the clocks held down",
         "1 of 23 measured points took less than the roofline's least time",
     ],
 )

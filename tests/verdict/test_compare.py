@@ -170,3 +170,93 @@ def test_benjamini_hochberg_on_the_example_of_the_paper() -> None:
     assert benjamini_hochberg(p_values, 0.05) == (True,) * 4 + (False,) * 11
     assert benjamini_hochberg(p_values[::-1], 0.05) == (False,) * 11 + (True,) * 4
     assert benjamini_hochberg([], 0.05) == ()
+
+
+def clocked(latency_us: float, mhz: float | Sequence[float] | None, **fields: Any) -> Record:
+    """A record with the SM clock of each sample."""
+    plain = record(latency_us, **fields)
+    assert plain.timing is not None
+    count = len(plain.timing.samples_us)
+    clocks = None if mhz is None else (float(mhz),) * count if isinstance(mhz, int | float) else tuple(mhz)
+    return replace(plain, timing=replace(plain.timing, sm_clocks_mhz=clocks))
+
+
+def judge_clocked(current: Record, *baselines: Record) -> Point:
+    (point,) = judge([current], *([baseline] for baseline in baselines))
+    return point
+
+
+def test_slower_in_time_and_in_cycles_is_slower() -> None:
+    point = judge_clocked(clocked(120, 1500), clocked(100, 1500))
+    assert point.verdict is Verdict.SLOWER
+    assert point.cycles is not None and point.cycles.value == pytest.approx(1.2, rel=0.01)
+
+
+@pytest.mark.parametrize(("mhz", "seen"), [(1250, "the same"), (1100, "not slower")])
+def test_slower_by_the_clock_alone_is_inconclusive(mhz: int, seen: str) -> None:
+    point = judge_clocked(clocked(120, mhz), clocked(100, 1500))
+    assert point.verdict is Verdict.INCONCLUSIVE
+    assert point.reason == f"slower in time and {seen} in clock cycles: the clock, not the code"
+    assert point.ratio is not None and point.ratio.value == pytest.approx(1.2, rel=0.01)
+
+
+@pytest.mark.parametrize(("mhz", "seen"), [(1800, "the same"), (2000, "slower")])
+def test_faster_by_the_clock_alone_is_only_not_slower(mhz: int, seen: str) -> None:
+    point = judge_clocked(clocked(1500 / 18, mhz), clocked(100, 1500))
+    assert point.verdict is Verdict.NOT_SLOWER
+    assert point.reason == f"faster in time and {seen} in clock cycles: the clock, not the code"
+    assert bool(point.warnings) == (seen == "slower")
+
+
+def test_faster_in_cycles_too_is_faster() -> None:
+    assert judge_clocked(clocked(80, 1500), clocked(100, 1500)).verdict is Verdict.FASTER
+
+
+def test_more_cycles_in_the_same_time_are_warned_about() -> None:
+    point = judge_clocked(clocked(100, 1800), clocked(100, 1500))
+    assert point.verdict is Verdict.SAME
+    assert point.warnings == (
+        "slower in clock cycles (1.2x) and not in time: a higher clock hides it, or the clock does not set the time",
+    )
+
+
+def test_fewer_cycles_in_the_same_time_are_nothing_to_warn_about() -> None:
+    point = judge_clocked(clocked(100, 1200), clocked(100, 1500))
+    assert (point.verdict, point.warnings) == (Verdict.SAME, ())
+
+
+def test_a_clock_that_changes_between_samples_is_followed() -> None:
+    now = clocked(100, [1500.0] * 10 + [750.0] * 10, noise=0)
+    assert now.timing is not None
+    drifting = replace(now, timing=replace(now.timing, samples_us=(100.0,) * 10 + (200.0,) * 10))
+    point = judge_clocked(drifting, clocked(100, 1500, noise=0))
+    assert point.cycles is not None and point.cycles.value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        (None, 1500),
+        (1500, None),
+        (None, None),
+        (0, 1500),
+        (1500, math.nan),
+        ([1500.0] * 19, 1500),
+        ([], 1500),
+    ],
+)
+def test_without_the_clock_of_every_sample_time_alone_decides(now: Any, before: Any) -> None:
+    point = judge_clocked(clocked(120, now), clocked(100, before))
+    assert (point.verdict, point.cycles) == (Verdict.SLOWER, None)
+
+
+def test_one_of_several_baselines_without_clocks_leaves_time_alone() -> None:
+    point = judge_clocked(clocked(120, 1250), clocked(100, 1500), clocked(100, None), clocked(100, 1500))
+    assert (point.verdict, point.cycles) == (Verdict.SLOWER, None)
+
+
+def test_the_least_time_that_counts_is_the_same_in_cycles() -> None:
+    point = judge_clocked(clocked(4.6, 1500, noise=0), clocked(4.0, 1000, noise=0))
+    assert point.ratio is not None and point.cycles is not None
+    assert point.cycles.min_effect == point.ratio.min_effect == pytest.approx(0.25)
+    assert point.cycles.baseline_us == pytest.approx(4.0)

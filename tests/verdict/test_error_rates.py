@@ -3,7 +3,6 @@
 import math
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -11,6 +10,7 @@ from mlabench.errors import ExitCode
 from mlabench.records.record import Record, Timing
 from mlabench.records.store import Run
 from mlabench.verdict.compare import Verdict, compare_runs
+from mlabench.verdict.comparison import settings_of
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.noise import NOISE
 from tests.factories import make_case, make_run
@@ -19,6 +19,7 @@ CASES = [make_case(kv_len=1024 * step) for step in range(1, 65)]
 ARITHMETIC = {"flops": 1}
 LEVEL_US = 300.0
 WITHIN_RUN_SD = {"cuda": 0.01, "cpu": 0.02}
+CACHE = {"cuda": "cold", "cpu": "warm"}
 _SHAPES = random.Random("shapes")
 SHAPES = [[_SHAPES.gauss(0, 1) for _ in range(40)] for _ in range(256)]
 """Samples of standard deviation one around zero; drawing from a fixed pool keeps the simulation fast."""
@@ -34,14 +35,14 @@ def simulated_run(rng: random.Random, device: str, factors: dict[int, float] | N
 def _record(rng: random.Random, index: int, device: str, factor: float) -> Record:
     level_us = LEVEL_US * factor * math.exp(rng.gauss(0, NOISE[device].between_run_sd))
     samples_us = tuple(level_us * (1 + WITHIN_RUN_SD[device] * x) for x in rng.choice(SHAPES))
-    timing = Timing(samples_us, "cold", 3, "precise")
+    timing = Timing(samples_us, CACHE[device], 3, "precise")
     return Record(CASES[index], "kernel", "torch", "graph", "ok", timing=timing, stored_arithmetic=ARITHMETIC)
 
 
 def outcome(rng: random.Random, device: str, baselines: int, factors: dict[int, float] | None = None) -> GateResult:
     before = [simulated_run(rng, device) for _ in range(baselines)]
     points = compare_runs(simulated_run(rng, device, factors), before, NOISE[device])
-    return GateResult(Path("now"), (), NOISE[device], False, points)
+    return GateResult("now", (), settings_of(NOISE[device]), points)
 
 
 @pytest.mark.parametrize(("device", "baselines"), [("cuda", 1), ("cuda", 3), ("cpu", 1), ("cpu", 3)])

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from mlabench.machine.fingerprint import Fingerprint
 from mlabench.records.record import Record
 from mlabench.records.store import RECORDS_NAME
 from mlabench.verdict.compare import Verdict
-from mlabench.verdict.gate import OUTCOMES, WORDS, GateResult, run_gate
+from mlabench.verdict.comparison import WORDS, settings_of
+from mlabench.verdict.gate import OUTCOMES, GateResult, run_gate
 from mlabench.verdict.noise import NOISE
 from tests.factories import FINGERPRINTS, make_case, make_record, make_run, write_run
 
@@ -106,7 +108,7 @@ def test_exit_codes_are_stable_and_agree_with_the_errors() -> None:
 @pytest.mark.parametrize("verdict", Verdict)
 def test_no_verdict_alone_passes_but_those_that_are_not_slower(tmp_path: Path, verdict: Verdict) -> None:
     (point, *_) = judge(tmp_path, records(), records()).points
-    result = GateResult(tmp_path, (), NOISE["cuda"], False, (replace(point, verdict=verdict),))
+    result = GateResult("now", (), settings_of(NOISE["cuda"]), (replace(point, verdict=verdict),))
     assert (result.exit_code is ExitCode.PASS) == (verdict in (Verdict.SAME, Verdict.NOT_SLOWER, Verdict.FASTER))
     assert result.summary
 
@@ -219,11 +221,14 @@ def test_a_changed_formula_is_a_regression(tmp_path: Path) -> None:
     assert result.counts == {Verdict.CHANGED: 4}
 
 
-def test_a_run_compared_with_itself_passes_with_a_warning(tmp_path: Path) -> None:
-    run = store(tmp_path / "run", records())
-    result = run_gate(run, [run])
-    assert result.exit_code is ExitCode.PASS
-    assert result.warnings == ("run is compared with itself",)
+def test_a_run_is_no_baseline_of_itself_nor_of_its_copy_that_went_on(tmp_path: Path) -> None:
+    run, copy = store(tmp_path / "run", records()), tmp_path / "copy"
+    shutil.copytree(run, copy)
+    with (copy / RECORDS_NAME).open("a") as file:
+        file.write(json.dumps(make_record(make_case(kv_len=99), "kernel", 200).to_json()) + "\n")
+    for baseline in (run, copy):
+        with pytest.raises(UsageError, match="which say nothing of themselves"):
+            run_gate(run, [baseline])
 
 
 def test_a_cpu_has_its_own_least_effect(tmp_path: Path) -> None:
@@ -231,13 +236,14 @@ def test_a_cpu_has_its_own_least_effect(tmp_path: Path) -> None:
     before = store(tmp_path / "before", records(method="cpu"), device="cpu")
     result = run_gate(now, [before])
     assert result.exit_code is ExitCode.PASS
-    assert result.noise == NOISE["cpu"]
+    assert result.settings == settings_of(NOISE["cpu"])
 
 
 def test_json_holds_every_point_and_what_it_was_judged_by(tmp_path: Path) -> None:
     current = [*records(2.0)[:1], *records(seed=50)[1:3]]
     plain = json.loads(json.dumps(judge(tmp_path, current, records()).to_json(), allow_nan=False))
-    assert (plain["schema_version"], plain["exit_code"], plain["outcome"]) == (1, 1, "regression")
+    assert (plain["schema_version"], plain["command"]) == (1, "gate")
+    assert (plain["exit_code"], plain["outcome"]) == (1, "regression")
     assert plain["summary"] == "gate: FAIL (1): 1 of 4 points slower, 1 missing"
     assert plain["settings"]["min_effect"] == 0.05
     assert plain["counts"] == {verdict.value: plain["counts"][verdict.value] for verdict in Verdict}

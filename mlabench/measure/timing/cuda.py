@@ -1,13 +1,21 @@
-"""What the CUDA methods share: a flushed L2 before each sample, and events around it."""
+"""What the CUDA methods share: the state of the L2 before a sample, events around it, and the SM clock during it."""
 
+import random
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mlabench.measure.timing.method import Call
+from mlabench.measure.timing.method import Call, Samples, nothing
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.cuda import CUDAGraph
+
+    from mlabench.measure.timing.device_clock import Stamps
+
+CACHES = ("cold", "warm")
 
 FLUSH_FACTOR = 5
 """Bytes read between two samples, in multiples of the L2."""
@@ -15,6 +23,9 @@ FLUSH_FACTOR = 5
 LEAD_FLUSHES = 4
 """Flushes queued ahead of a batch, so that the host is ahead of the device when it starts."""
 
+DELAYS_NS = tuple(range(0, 8000, 1000))
+"""One of these, at random, comes before a flush: samples at equal distances beat with the memory's refresh (some 4 us),
+and are not independent then."""
 
 WARMUP_CALLS = 3
 """Calls of one warm-up batch; there are several where they are short."""
@@ -23,44 +34,129 @@ WARMUP_S = 0.05
 """How long a call is repeated before sampling: some run 15% slower in their first 25 ms on an idle GPU."""
 
 
-def warm_up(launch: Call, before_sample: Call) -> int:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is enqueued around a timed call: `flush` reads several times the L2, `mark` stamps the clocks.
+
+    `stamps` is None without Triton.
+    """
+
+    flush: Call
+    mark: Call
+    stamps: "Stamps | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A captured launch."""
+
+    graph: "CUDAGraph"
+    launch: Call
+
+    def __call__(self) -> None:
+        """Enqueue the graph on the current stream."""
+        self.graph.replay()
+
+
+def warm_up(call: Call, before_sample: Call, cache: str) -> int:
     """Repeat the call for `WARMUP_S` under the conditions of a sample; returns how often it ran."""
     deadline = time.monotonic() + WARMUP_S
     calls = 0
     while True:
-        timed_batch(WARMUP_CALLS, launch, before_sample)
+        timed_batch(WARMUP_CALLS, call, before_sample, cache)
         calls += WARMUP_CALLS
         if time.monotonic() >= deadline:
             return calls
 
 
-def timed_batch(count: int, launch: Call, before_sample: Call) -> list[float]:
-    """Time `count` calls in microseconds with CUDA events, the L2 flushed before each."""
+def timed_batch(count: int, call: Call, before_sample: Call, cache: str) -> Samples:
+    """Time `count` calls with CUDA events, the L2 flushed before each.
+
+    With a warm cache an untimed call goes between the flush and the timed one.
+    """
     import torch
 
+    around = surroundings(torch.cuda.current_device())
     events = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(count)]  # type: ignore[no-untyped-call]
+    if around.stamps:
+        around.stamps.clear()
     for _ in range(LEAD_FLUSHES):
-        flush_l2()
+        around.flush()
     for start, end in events:
         before_sample()
-        flush_l2()
+        around.flush()
+        if cache == "warm":
+            call()
+        around.mark()
         start.record()
-        launch()
+        call()
         end.record()
+        around.mark()
     torch.cuda.synchronize()
     # Events resolve half a microsecond; the nanosecond is more than they know.
-    return [round(start.elapsed_time(end) * 1e3, 3) for start, end in events]
+    times_us = tuple(round(start.elapsed_time(end) * 1e3, 3) for start, end in events)
+    return Samples(times_us, around.stamps.clocks_mhz(count) if around.stamps else None)
 
 
-def flush_l2() -> None:
-    """Read a buffer several times the L2, so that no line of the inputs stays and none of the flush's is dirty."""
+def capture(launch: Call) -> Call:
+    """Capture the call into a CUDA graph and return its replay; warms the call up on a side stream first.
+
+    The replay keeps the launch, and so whatever tensors it holds.
+    """
     import torch
 
-    buffer, sink = _flush_buffers(torch.cuda.current_device())
-    torch.sum(buffer, dim=0, out=sink)
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARMUP_CALLS):
+            launch()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        launch()
+    return Replay(graph, launch)
 
 
 @cache
+def surroundings(device: int) -> Surroundings:
+    """The flush and the stamps of a device, each captured in a graph."""
+    stamps = _stamps(device)
+    buffer, sink = _flush_buffers(device)
+
+    def flush() -> None:
+        import torch
+
+        # A read, so that no line of the inputs stays in the L2 and none of the flush's own is dirty.
+        torch.sum(buffer, dim=0, out=sink)
+
+    if stamps is None:
+        return Surroundings(capture(flush), nothing, None)
+    flushes = [capture(_after(delay, flush)) for delay in _delays()]
+    return Surroundings(lambda: random.choice(flushes)(), capture(stamps.mark), stamps)
+
+
+def _delays() -> Sequence[Call]:
+    from mlabench.measure.timing.device_clock import spin
+
+    return [spin(delay_ns) for delay_ns in DELAYS_NS]
+
+
+def _after(first: Call, second: Call) -> Call:
+    def both() -> None:
+        first()
+        second()
+
+    return both
+
+
+def _stamps(device: int) -> "Stamps | None":
+    try:
+        from mlabench.measure.timing.device_clock import Stamps
+    except ImportError:
+        return None
+    return Stamps(device)
+
+
 def _flush_buffers(device: int) -> "tuple[Tensor, Tensor]":
     import torch
 

@@ -6,19 +6,27 @@ Where the host is slower than the flush before a call, its launch gaps are in th
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlabench.measure.timing.cuda import timed_batch, warm_up
-from mlabench.measure.timing.method import Budget, Call, collect
-from mlabench.records.record import Timing
+from mlabench.measure.timing import cuda
+from mlabench.measure.timing.method import Call, SampledTimer, Samples, nothing
 
 
 @dataclass(frozen=True, slots=True)
-class CudaEventsTimer:
-    """The call launched eagerly, with a cold L2 before each."""
+class CudaEventsTimer(SampledTimer):
+    """The call launched eagerly."""
 
     method: ClassVar[str] = "events"
+    caches: ClassVar[tuple[str, ...]] = cuda.CACHES
 
-    def measure(self, launch: Call, before_sample: Call, budget: Budget) -> Timing:
-        """Warm up and time eager calls."""
-        warmup_calls = warm_up(launch, before_sample)
-        samples, stop = collect(lambda count: timed_batch(count, launch, before_sample), budget)
-        return Timing(samples, "cold", warmup_calls, stop)
+    cache: str = "cold"
+
+    def warm_up(self, call: Call, before_sample: Call) -> int:
+        """Repeat the call as it is sampled."""
+        return cuda.warm_up(call, before_sample, self.cache)
+
+    def sample(self, call: Call, before_sample: Call, count: int) -> Samples:
+        """Time calls with events around each."""
+        return cuda.timed_batch(count, call, before_sample, self.cache)
+
+    def overhead_us(self) -> float:
+        """The least time between two events with nothing in between."""
+        return min(cuda.timed_batch(20, nothing, nothing, "cold").times_us)

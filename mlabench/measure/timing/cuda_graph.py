@@ -4,47 +4,39 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from mlabench.measure.timing.cuda import WARMUP_CALLS, timed_batch, warm_up
-from mlabench.measure.timing.method import Budget, Call, collect
-from mlabench.records.record import Timing
+from mlabench.measure.timing import cuda
+from mlabench.measure.timing.method import Call, SampledTimer, Samples, nothing
 
 
 @dataclass(frozen=True, slots=True)
-class CudaGraphTimer:
-    """The call captured once and replayed, with a cold L2 before each replay. The default on a GPU."""
+class CudaGraphTimer(SampledTimer):
+    """The call captured once and replayed. The default on a GPU."""
 
     method: ClassVar[str] = "graph"
+    caches: ClassVar[tuple[str, ...]] = cuda.CACHES
 
-    def measure(self, launch: Call, before_sample: Call, budget: Budget) -> Timing:
-        """Capture, warm up, and time replays with events."""
-        replay = capture(launch)
-        warmup_calls = WARMUP_CALLS + warm_up(replay, before_sample)
-        samples, stop = collect(lambda count: timed_batch(count, replay, before_sample), budget)
-        return Timing(samples, "cold", warmup_calls, stop, _overhead_us())
+    cache: str = "cold"
 
+    def prepare(self, launch: Call) -> Call:
+        """Capture the launch into a graph; its replay is what is timed."""
+        return cuda.capture(launch)
 
-def capture(launch: Call) -> Call:
-    """Capture the call into a graph and return its replay; warms the call up on a side stream first."""
-    import torch
+    def warm_up(self, call: Call, before_sample: Call) -> int:
+        """Repeat the replay as it is sampled, after the calls that capturing took."""
+        return cuda.WARMUP_CALLS + cuda.warm_up(call, before_sample, self.cache)
 
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARMUP_CALLS):
-            launch()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        launch()
+    def sample(self, call: Call, before_sample: Call, count: int) -> Samples:
+        """Time replays with events around each."""
+        return cuda.timed_batch(count, call, before_sample, self.cache)
 
-    def replay() -> None:
-        graph.replay()
-
-    return replay
+    def overhead_us(self) -> float:
+        """The least time of a graph that stores one number."""
+        return graph_overhead_us()
 
 
 @cache
-def _overhead_us() -> float:
+def graph_overhead_us() -> float:
+    """What the events read for the replay of a graph that stores one number, in microseconds."""
     import torch
 
     scalar = torch.zeros((), device="cuda")
@@ -52,5 +44,4 @@ def _overhead_us() -> float:
     def fill() -> None:
         scalar.fill_(1.0)
 
-    replay = capture(fill)
-    return min(timed_batch(20, replay, lambda: None))
+    return min(cuda.timed_batch(20, cuda.capture(fill), nothing, "cold").times_us)

@@ -6,11 +6,14 @@ from mlabench.errors import UsageError
 from mlabench.measure.timing.cpu import CpuTimer
 from mlabench.measure.timing.cuda_events import CudaEventsTimer
 from mlabench.measure.timing.cuda_graph import CudaGraphTimer
+from mlabench.measure.timing.cuda_sustained import CudaSustainedTimer
 from mlabench.measure.timing.method import Timer
 
-METHODS: Mapping[str, Mapping[str, type[Timer]]] = {
+AnyTimer = type[CpuTimer] | type[CudaGraphTimer] | type[CudaEventsTimer] | type[CudaSustainedTimer]
+
+METHODS: Mapping[str, Mapping[str, AnyTimer]] = {
     "cpu": {"cpu": CpuTimer},
-    "cuda": {"graph": CudaGraphTimer, "events": CudaEventsTimer},
+    "cuda": {"graph": CudaGraphTimer, "events": CudaEventsTimer, "sustained": CudaSustainedTimer},
 }
 """The methods of each device kind; the first is its default."""
 
@@ -25,6 +28,16 @@ def choose_method(method: str, device: str) -> str:
     return method
 
 
-def make_timer(method: str, device: str) -> Timer:
-    """The timer of a method that `choose_method` gave."""
-    return METHODS[device][method]()
+def choose_cache(cache: str, method: str, device: str) -> str:
+    """The cache's state, with `auto` resolved. Raises `UsageError` for one that the method does not bring about."""
+    known = METHODS[device][method].caches
+    if cache == "auto":
+        return known[0]
+    if cache not in known:
+        raise UsageError(f"method {method!r} has no {cache!r} cache: choose {' or '.join(known)}, or auto")
+    return cache
+
+
+def make_timer(method: str, device: str, cache: str = "auto") -> Timer:
+    """The timer of names that `choose_method` and `choose_cache` gave."""
+    return METHODS[device][method](cache=choose_cache(cache, method, device))

@@ -1,0 +1,141 @@
+"""What `mlabench ab` and `mlabench gate --ab` do with their options: the cases, the sides, the measuring."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mlabench.cases.axes import merge_axes, parse_axis
+from mlabench.cases.case import Case
+from mlabench.cases.grid import make_cases
+from mlabench.cases.where import keep_where
+from mlabench.cli.show import progress
+from mlabench.errors import ExitCode, UsageError
+from mlabench.machine.detect import choose_device
+from mlabench.measure.config import SweepConfig, load_config
+from mlabench.measure.kernels import Kernel, find_kernel
+from mlabench.measure.plan import make_points
+from mlabench.measure.side_by_side import Matchup, checkouts, match_up, run_side_by_side
+from mlabench.measure.timing.methods import choose_cache, choose_method
+from mlabench.records.paired_ratio import MIN_BLOCKS, paired_ratio
+from mlabench.records.pairs import PAIRS_FOLDER, Pair, Plan
+from mlabench.units import format_ratio_interval
+from mlabench.verdict.interleaved import MAX_S, AbGateResult, AbResult, ab_result, judge_pairs, make_plan, plan_settings
+
+AT_HAND = "the sources at hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options that both commands have: `given` are the sweep's settings by name, `axes` its texts."""
+
+    axes: Sequence[str] = ()
+    given: Mapping[str, Any] | None = None
+    config: Path | None = None
+    min_effect: float | None = None
+    max_s: float = MAX_S
+    out: Path | None = None
+
+
+def run_ab(base_commit: str, asked: Asked) -> AbGateResult:
+    """Hold every chosen kernel against itself at a commit, on every case that it takes.
+
+    Raises `UsageError`, and `typer.Exit` when interrupted.
+    """
+    settings = _resolve(asked)
+    points = [(point.case, point.kernel) for point in make_points(settings, settings.device) if point.kernel]
+    if not points:
+        raise UsageError("none of the chosen kernels takes any of the cases: choose others with --kernel or -a")
+    with checkouts() as side:
+        matchups = [match_up(case, side(kernel, base_commit), side(kernel, None)) for case, kernel in points]
+        pairs, plan = _measure(settings, matchups, asked)
+    commit = next(pair.base.commit for pair in pairs) or base_commit
+    name = commit[:12] if commit.startswith(base_commit) else f"{base_commit} ({commit[:12]})"
+    return AbGateResult(AT_HAND, (name,), plan_settings(plan), judge_pairs(pairs))
+
+
+def run_two(base: str, candidate: str, asked: Asked) -> AbResult:
+    """Hold one kernel against another, each `KERNEL` or `KERNEL@COMMIT`, on every case that both take.
+
+    Raises `UsageError`, and `typer.Exit` when interrupted.
+    """
+    (base_kernel, base_commit), (candidate_kernel, candidate_commit) = map(parse_side, (base, candidate))
+    if base_kernel.contract != candidate_kernel.contract:
+        raise UsageError(
+            f"{base_kernel.name} takes {base_kernel.contract} cases and {candidate_kernel.name} "
+            f"{candidate_kernel.contract} ones: choose two kernels that read the same tensors"
+        )
+    names = tuple(dict.fromkeys((base_kernel.name, candidate_kernel.name)))
+    settings = replace(_resolve(asked), kernel=names)
+    cases = _cases_of(settings, base_kernel)
+    with checkouts() as side:
+        sides = side(base_kernel, base_commit), side(candidate_kernel, candidate_commit)
+        pairs, plan = _measure(settings, [match_up(case, *sides) for case in cases], asked)
+    return ab_result(base, candidate, pairs, plan)
+
+
+def parse_side(text: str) -> tuple[Kernel, str | None]:
+    """The kernel and the commit of `KERNEL` or `KERNEL@COMMIT`. Raises `UsageError`."""
+    name, separator, commit = text.partition("@")
+    if separator and not commit:
+        raise UsageError(f"{text!r} names no commit: write KERNEL@COMMIT, or KERNEL for the sources at hand")
+    return find_kernel(name), commit or None
+
+
+def _resolve(asked: Asked) -> SweepConfig:
+    base = load_config(asked.config) if asked.config else SweepConfig()
+    axes = {**base.axes, **merge_axes(map(parse_axis, asked.axes))}
+    config = replace(base, axes=axes, **(asked.given or {}))
+    if not 0 < config.timeout_s < math.inf:
+        raise UsageError(f"timeout-s {config.timeout_s:g} must be above zero, and finite")
+    device = choose_device(config.device)
+    method = choose_method(config.method, device)
+    if method == "sustained":
+        raise UsageError("method 'sustained' runs for seconds and cannot be interleaved: choose graph or events")
+    return config.resolved(device, method, choose_cache(config.cache, method, device))
+
+
+def _cases_of(settings: SweepConfig, kernel: Kernel) -> Sequence[Case]:
+    cases = make_cases(settings.axes, settings.model)
+    if settings.where:
+        cases = keep_where(cases, settings.where)
+        if not cases:
+            raise UsageError(f"--where {settings.where!r} leaves no case: loosen it")
+    cases = tuple(case for case in cases if case.variant.contract == kernel.contract)
+    if not cases:
+        raise UsageError(
+            f"no case is left that {kernel.name} takes ({kernel.contract}): choose others with -a or --model"
+        )
+    return cases
+
+
+def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -> tuple[tuple[Pair, ...], Plan]:
+    plan = make_plan(settings.device, len(matchups), asked.min_effect, asked.max_s)
+    path = asked.out or PAIRS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.device}"
+    typer.echo(f"mlabench: {len(matchups)} points on the {settings.device} device, into {path}", err=True)
+    try:
+        with progress(len(matchups)) as shown:
+            pairs = run_side_by_side(
+                path,
+                settings,
+                matchups,
+                plan,
+                lambda matchup: shown.start(f"{matchup.case.label} · {matchup.candidate.kernel.name}"),
+                lambda pair: shown.finish(_line(pair)),
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"mlabench: interrupted; what was measured is in {path}", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    return pairs, plan
+
+
+def _line(pair: Pair) -> str:
+    what = f"{pair.case.label} · {pair.candidate.label}"
+    if len(pair.blocks) < MIN_BLOCKS:
+        return f"{what}: not compared"
+    ratio = paired_ratio(pair.blocks, pair.plan)
+    return f"{what}: {format_ratio_interval(ratio.value, *ratio.interval)} after {len(pair.blocks)} blocks"

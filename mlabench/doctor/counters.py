@@ -1,0 +1,190 @@
+"""Hardware counters: is cold cold, and do the suite's bytes agree with what the memory moved."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mlabench.cases.axes import Value
+from mlabench.doctor.finding import Examination, Finding
+from mlabench.doctor.launches import make_case, split_at_marks
+from mlabench.doctor.ncu import METRICS, Counted, most_passes, ncu_command, parse_ncu
+from mlabench.errors import UsageError
+from mlabench.units import format_bytes, format_change, format_percent
+
+Axes = Mapping[str, Value]
+
+_MHA: Axes = {"variant": "mha", "num_q_heads": 128}
+_GQA: Axes = {"variant": "gqa", "num_q_heads": 128, "num_kv_heads": 8}
+_MQA: Axes = {"variant": "mqa", "num_q_heads": 128}
+_MLA_16: Axes = {"variant": "mla", "num_q_heads": 16}
+_MLA_128: Axes = {"variant": "mla", "num_q_heads": 128}
+
+CASES: tuple[Axes, ...] = (
+    {**_MHA, "batch": 1, "kv_len": 64},
+    {**_MHA, "batch": 1, "kv_len": 512},
+    {**_MHA, "batch": 8, "kv_len": 512},
+    {**_MHA, "batch": 8, "kv_len": 4096},
+    {**_GQA, "batch": 1, "kv_len": 1024},
+    {**_GQA, "batch": 2, "kv_len": 4096},
+    {**_GQA, "batch": 16, "kv_len": 4096},
+    {**_GQA, "batch": 32, "kv_len": 16384},
+    {**_MQA, "batch": 1, "kv_len": 8192},
+    {**_MQA, "batch": 8, "kv_len": 8192},
+    {**_MQA, "batch": 32, "kv_len": 16384},
+    {**_MQA, "batch": 128, "kv_len": 32768},
+    {**_MLA_16, "batch": 1, "kv_len": 4096},
+    {**_MLA_16, "batch": 8, "kv_len": 4096},
+    {**_MLA_16, "batch": 32, "kv_len": 8192},
+    {**_MLA_16, "batch": 112, "kv_len": 16384},
+    {**_MLA_128, "batch": 1, "kv_len": 4096},
+    {**_MLA_128, "batch": 8, "kv_len": 4096},
+    {**_MLA_128, "batch": 32, "kv_len": 8192},
+    {**_MLA_128, "batch": 112, "kv_len": 16384},
+)
+"""Cold cases: each variant with a KV cache of about 4 MB, 35 MB, 0.3 GB and 2 GB."""
+
+PLANTED: tuple[Axes, ...] = (
+    {**_GQA, "batch": 1, "kv_len": 1024, "warm": True},
+    {**_MLA_128, "batch": 1, "kv_len": 4096, "warm": True},
+)
+"""Cases that are called with their cache full, which the counters must show."""
+
+LEAST_COLD = 0.95
+"""Share of the KV bytes that a cold call reads from memory at least."""
+
+MOST_APART = 0.05
+"""Median difference between the suite's bytes and the memory's, at most."""
+
+TIMEOUT_S = 500
+
+
+@dataclass(frozen=True, slots=True)
+class CountedCase:
+    """What the memory moved in one call of a case beside what the suite says, in bytes."""
+
+    label: str
+    warm: bool
+    kv_cache_bytes: int
+    bytes_moved: int
+    dram_read_bytes: float
+    dram_write_bytes: float
+    l2_read_sectors: float
+    kernels: tuple[str, ...]
+
+    @property
+    def cold_share(self) -> float:
+        """Bytes read from memory over KV bytes."""
+        return self.dram_read_bytes / self.kv_cache_bytes
+
+    @property
+    def apart(self) -> float:
+        """Bytes that the memory moved over those of the suite, less one."""
+        return (self.dram_read_bytes + self.dram_write_bytes) / self.bytes_moved - 1
+
+
+def examine_counters(examination: Examination) -> list[Finding]:
+    """Run the cases under ncu and judge what it counted."""
+    if examination.device != "cuda":
+        return [Finding("counters", "not here", "they are a GPU's")]
+    ncu = shutil.which("ncu")
+    if ncu is None:
+        return [Finding("counters", "not here", "ncu is not on the PATH", "install Nsight Compute, add its folder")]
+    asked = (*CASES, *PLANTED)
+    log = _count(ncu, asked)
+    try:
+        return judge_counters(asked, parse_ncu(log), most_passes(log))
+    except UsageError as error:
+        return [Finding("counters", "warning", str(error), "see `ncu --version` and the driver")]
+
+
+def judge_counters(asked: Sequence[Axes], counted: Sequence[Counted], passes: int | None) -> list[Finding]:
+    """Whether cold is cold, the planted warm calls show as warm, and the bytes agree."""
+    groups = list(split_at_marks((kernel.kernel, kernel) for kernel in counted))
+    pairs = list(zip(asked, groups, strict=False))
+    cases = [_counted_case(axes, group) for axes, group in pairs if group]
+    cold, warm = [case for case in cases if not case.warm], [case for case in cases if case.warm]
+    findings = [_judge_passes(passes)] if passes != 1 else []
+    if len(cases) < len(asked):
+        text = f"{len(asked) - len(cases)} of {len(asked)} cases launched nothing"
+        findings.append(Finding("cases", "warning", text, "see the child's traceback above"))
+    if cold:
+        findings += [_judge_cold(cold), _judge_bytes(cold)]
+    if warm:
+        findings.append(_judge_planted(warm))
+    return findings
+
+
+def _judge_passes(passes: int | None) -> Finding:
+    if passes is None:
+        return Finding("passes", "warning", "ncu does not tell how many passes it made", "see its log")
+    text = f"ncu made {passes} passes a kernel: memory restored in between fills the cache"
+    return Finding("passes", "bad", text, "ask for fewer metrics (mlabench/doctor/ncu.py)")
+
+
+def _judge_cold(cases: Sequence[CountedCase]) -> Finding:
+    warm = [case for case in cases if case.cold_share < LEAST_COLD]
+    least = min(cases, key=lambda case: case.cold_share)
+    text = (
+        f"{len(cases) - len(warm)} of {len(cases)} cases of {_sizes(cases)} KV read at least "
+        f"{format_percent(LEAST_COLD)} of it from memory; the least {format_percent(least.cold_share, 1)} "
+        f"({least.label})"
+    )
+    mend = "the flush leaves lines in the cache: trust no cold time here"
+    return Finding("cold by counters", "bad" if warm else "good", text, mend if warm else "", _data(cases))
+
+
+def _judge_planted(cases: Sequence[CountedCase]) -> Finding:
+    shares = ", ".join(f"{format_percent(case.cold_share, 1)} ({case.label})" for case in cases)
+    text = f"calls with a full cache read from memory: {shares}"
+    if all(case.cold_share < LEAST_COLD for case in cases):
+        return Finding("planted warm", "good", f"{text}: told apart from cold", data=_data(cases))
+    mend = "these counters cannot tell cold from warm here"
+    return Finding("planted warm", "bad", f"{text}: taken for cold", mend, _data(cases))
+
+
+def _judge_bytes(cases: Sequence[CountedCase]) -> Finding:
+    middle = median(abs(case.apart) for case in cases)
+    worst = max(cases, key=lambda case: abs(case.apart))
+    text = (
+        f"memory moved {format_percent(middle, 1)} (median over {len(cases)} cases) more or less than bytes_moved "
+        f"says; the most {format_change(worst.apart, 1)} ({worst.label})"
+    )
+    mend = "" if middle <= MOST_APART else "bandwidths of the suite are off by as much"
+    return Finding("accounting", "bad" if mend else "good", text, mend, {"median_apart": middle})
+
+
+def _counted_case(axes: Axes, group: Sequence[Counted]) -> CountedCase:
+    case = make_case({name: value for name, value in axes.items() if name != "warm"})
+    read, written, sectors = (sum(kernel.values[metric] for kernel in group) for metric in METRICS)
+    names = tuple(kernel.kernel for kernel in group)
+    warm = bool(axes.get("warm"))
+    return CountedCase(case.label, warm, case.kv_cache_bytes, case.bytes_moved, read, written, sectors, names)
+
+
+def _data(cases: Sequence[CountedCase]) -> dict[str, Any]:
+    return {"cases": [asdict(case) | {"cold_share": case.cold_share, "apart": case.apart} for case in cases]}
+
+
+def _sizes(cases: Sequence[CountedCase]) -> str:
+    sizes = sorted(case.kv_cache_bytes for case in cases)
+    return f"{format_bytes(sizes[0])} to {format_bytes(sizes[-1])}"
+
+
+def _count(ncu: str, asked: Sequence[Axes]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        cases, log = Path(folder) / "cases.json", Path(folder) / "ncu.csv"
+        cases.write_text(json.dumps(list(asked)), encoding="utf-8")
+        child = [sys.executable, "-m", "mlabench.doctor.counted_calls", "--cases", str(cases)]
+        done = subprocess.run(
+            ncu_command(ncu, str(log), child), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        sys.stderr.write(done.stderr)
+        counted = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return f"{done.stdout}\n{counted}"

@@ -1,0 +1,1 @@
+"""What the kernels compile to, told without a GPU: registers, spills, instructions, occupancy; and what changed."""

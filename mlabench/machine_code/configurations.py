@@ -1,0 +1,57 @@
+"""The configurations that every kernel is compiled in: one row each."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mlabench.cases.axes import Value
+from mlabench.cases.case import Case
+from mlabench.cases.grid import make_cases
+
+BATCH, KV_LEN = 128, 8192
+"""Of a configuration that names no other: full batches, and tables whose width is a multiple of 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A case by the axes that differ from the defaults, and the tunables to bind it with; the kernel's own without."""
+
+    name: str
+    axes: Mapping[str, Value]
+    tunables: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def case(self) -> Case:
+        """The case whose tensors the kernel is bound to."""
+        axes = {"batch": BATCH, "kv_len": KV_LEN, **self.axes}
+        return make_cases({name: (value,) for name, value in axes.items()})[0]
+
+
+def _mla_rows() -> Iterator[Configuration]:
+    for heads in (16, 32, 64, 128):
+        for name, dtype in (("bf16", "bfloat16"), ("fp16", "float16")):
+            axes: dict[str, Value] = {"num_q_heads": heads, "dtype": dtype}
+            yield Configuration(f"MLA {heads} heads, {name}", axes)
+            yield Configuration(f"MLA {heads} heads, {name}, uncut", axes, {"num_splits": 1})
+
+
+CONFIGURATIONS: tuple[Configuration, ...] = (
+    *_mla_rows(),
+    Configuration("MLA 16 heads, bf16, batch 1", {"batch": 1, "num_q_heads": 16}),
+    Configuration("MLA 128 heads, bf16, batch 1", {"batch": 1}),
+    Configuration("MLA 16 heads, bf16, 2 queries", {"q_len": 2, "num_q_heads": 16}),
+    Configuration("MLA 128 heads, bf16, 2 queries", {"q_len": 2}),
+    Configuration("MLA 128 heads, bf16, page 16", {"page_size": 16}),
+    Configuration("MHA, bf16", {"variant": "mha"}),
+    Configuration("MHA, bf16, batch 1", {"variant": "mha", "batch": 1}),
+    Configuration("GQA-8, bf16", {"variant": "gqa"}),
+    Configuration("GQA-8, fp16", {"variant": "gqa", "dtype": "float16"}),
+    Configuration("GQA-8, bf16, batch 1", {"variant": "gqa", "batch": 1}),
+    Configuration("GQA-8, bf16, 2 queries", {"variant": "gqa", "q_len": 2}),
+    Configuration("GQA-8, bf16, page 16", {"variant": "gqa", "page_size": 16}),
+    Configuration("MQA, bf16", {"variant": "mqa"}),
+    Configuration("MQA, fp16", {"variant": "mqa", "dtype": "float16"}),
+    Configuration("MLA expanded, bf16", {"form": "expanded"}),
+    Configuration("MLA expanded, fp16", {"form": "expanded", "dtype": "float16"}),
+    Configuration("MLA expanded, bf16, batch 1", {"form": "expanded", "batch": 1}),
+)
+"""Without tunables a kernel's own defaults are compiled, split over the cache or not as the case has it."""

@@ -1,0 +1,123 @@
+"""The verdicts of an interleaved comparison: its least effects, its plan, and its pairs as points."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from mlabench.errors import ExitCode, UsageError
+from mlabench.records.paired_ratio import ERROR_RATE, MIN_BLOCKS, paired_cycles, paired_ratio
+from mlabench.records.pairs import Pair, Plan, Side
+from mlabench.verdict.compare import FALSE_DISCOVERY_RATE, Point, Verdict, settle, weigh_clock
+from mlabench.verdict.comparison import Comparison, Settings
+from mlabench.verdict.gate import GateResult
+
+LOOKS = (12, 24, 48, 96, 192)
+"""Counts of blocks at which a case is judged. At 1.1% a block a 2% slow-down is found by 48, one of 1.6% by 192."""
+
+MAX_S = 5.0
+"""After so many seconds of blocks a case is judged by what there is."""
+
+LEAST_EFFECTS: Mapping[str, tuple[float, float]] = {"cuda": (0.01, 0.1), "cpu": (0.05, 2.0)}
+"""By device kind the least change that counts, as a fraction and in microseconds.
+
+A GPU's own counters resolve a fiftieth of a microsecond, and calls of under 20 us jitter by some percent. On a shared
+CPU one kernel bound twice differed from itself by 1.3% (standard deviation over 120 pairs, at most 3.6%): where its
+buffers lie stays the same over all blocks, so that no number of them averages that out."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbResult(Comparison):
+    """Two kernels held against each other, neither of them judged; `incorrect` pairs had a side that was wrong."""
+
+    title: ClassVar[str] = "ab"
+
+    incorrect: int = 0
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Whether a side was incorrect, else whether anything was compared."""
+        return ExitCode.INCORRECT if self.incorrect else super(AbResult, self).exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class AbGateResult(GateResult):
+    """Kernels held against themselves at another commit."""
+
+    hints: ClassVar[Mapping[ExitCode, str]] = {
+        ExitCode.REGRESSION: "if the change is meant, name a later commit as the base",
+        ExitCode.INCONCLUSIVE: "give each point longer with --max-s",
+        ExitCode.NOTHING_MEASURED: "choose cases that the kernels of both commits take",
+    }
+
+
+def make_plan(device: str, family: int, min_effect: float | None = None, max_s: float = MAX_S) -> Plan:
+    """The plan for each of `family` cases. `min_effect` is a fraction, by default the device's. Raises `UsageError`."""
+    least, least_us = LEAST_EFFECTS[device]
+    least = least if min_effect is None else min_effect
+    if not 0 < least < 1:
+        raise UsageError(f"--min-effect {least} must lie between 0 and 1: write 0.01 for 1%")
+    if not 0 < max_s < math.inf:
+        raise UsageError(f"--max-s {max_s:g} must be above zero, and finite")
+    # What Benjamini and Hochberg ask of the smallest of as many chances: it stands whatever the others are.
+    return Plan(LOOKS, max_s, least, least_us, FALSE_DISCOVERY_RATE / family)
+
+
+def plan_settings(plan: Plan) -> Settings:
+    """What the points of a comparison under this plan are judged by."""
+    others = {
+        "looks": list(plan.looks),
+        "max_s": plan.max_s,
+        "min_blocks": MIN_BLOCKS,
+        "false_discovery_rate": FALSE_DISCOVERY_RATE,
+        "confidence": 1 - 2 * ERROR_RATE,
+    }
+    return Settings(plan.min_effect, plan.min_effect_us, others=others)
+
+
+def ab_result(base: str, candidate: str, pairs: Sequence[Pair], plan: Plan) -> AbResult:
+    """The pairs of two sides, named as the user named them."""
+    wrong = sum("incorrect" in (pair.base.status, pair.candidate.status) for pair in pairs)
+    return AbResult(candidate, (base,), plan_settings(plan), judge_pairs(pairs), incorrect=wrong)
+
+
+def judge_pairs(pairs: Sequence[Pair]) -> tuple[Point, ...]:
+    """A point a pair, with verdicts over the family of them all, in time and in clock cycles."""
+    return weigh_clock(settle([_describe(pair) for pair in pairs]))
+
+
+def _describe(pair: Pair) -> Point:
+    """The point with its verdict, or with its ratio and a verdict that waits for the other points."""
+    key = (pair.case.case_id, pair.candidate.kernel, pair.method)
+    point = Point(key, pair.case.label, Verdict.INCONCLUSIVE)
+    if pair.candidate.status != "ok":
+        return replace(point, verdict=_without_candidate(pair), reason=_why(pair))
+    if pair.base.status != "ok":
+        # A kernel or shape that is new since the base is no loss; a base that fails hides what it would have shown.
+        is_new = pair.base.status in ("unavailable", "unsupported")
+        return replace(point, verdict=Verdict.NEW if is_new else Verdict.INVALID, reason=_why(pair))
+    if len(pair.blocks) < MIN_BLOCKS:
+        reason = f"{len(pair.blocks)} blocks where {MIN_BLOCKS} are the least"
+        return replace(point, verdict=Verdict.INVALID, reason=reason)
+    return replace(point, ratio=paired_ratio(pair.blocks, pair.plan), cycles=paired_cycles(pair.blocks, pair.plan))
+
+
+def _without_candidate(pair: Pair) -> Verdict:
+    match pair.candidate.status:
+        case "incorrect":
+            return Verdict.INCORRECT
+        case None:
+            return Verdict.INVALID
+        case status if pair.base.status in ("ok", None):
+            return Verdict.LOST
+        case status:
+            return Verdict.BROKEN if status == "error" else Verdict.UNMEASURED
+
+
+def _why(pair: Pair) -> str:
+    sides = (("base", pair.base), ("candidate", pair.candidate))
+    return "; ".join(_outcome(name, side) for name, side in sides if side.status not in ("ok", None))
+
+
+def _outcome(name: str, side: Side) -> str:
+    return f"{name} {side.label} {side.status}" + (f": {side.reason}" if side.reason else "")

@@ -1,0 +1,186 @@
+"""`mlabench ab`, and what `mlabench gate --ab` measures and judges."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlabench.cli.ab_steps import Asked, run_ab, run_two
+from mlabench.errors import ExitCode, UsageError
+from mlabench.measure.kernels import all_kernels
+from mlabench.records.pairs import PAIRS_FOLDER, PAIRS_NAME, load_pairs
+from mlabench.verdict.compare import Verdict
+from mlabench.verdict.interleaved import LEAST_EFFECTS, MAX_S
+from mlabench.verdict.outputs import GATE_FORMATS
+from tests.cli.commands import ROOT, SOURCES, call
+from tests.git_kernels import PACKAGE, Repository, git, make_repository, worktrees
+
+SMALL = ("--device", "cpu", "-a", "num_q_heads=4", "-a", "kv_len=70")
+IN_PROCESS = Asked(("num_q_heads=4", "kv_len=70"), {"device": "cpu"})
+
+
+def run_beside(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run `mlabench ARGUMENTS` with the packages in `folder` before all others."""
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{SOURCES}"}
+    command = [sys.executable, "-m", "mlabench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    made = make_repository(tmp_path / "repository")
+    monkeypatch.setattr(sys, "path", [str(made.folder), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", f"{made.folder}{os.pathsep}{SOURCES}")
+    all_kernels.cache_clear()
+    yield made
+    all_kernels.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sources were copied without their repository")
+def test_a_kernel_against_itself_at_the_same_commit(tmp_path: Path) -> None:
+    clone, out = tmp_path / "clone", tmp_path / "run"
+    git(tmp_path, "clone", "--quiet", str(ROOT), str(clone))
+    sides = ("mla_decode_torch@HEAD", "mla_decode_torch")
+    done = run_beside(clone / "kernels", "ab", *sides, *SMALL, "--min-effect", "0.5", "--json", "-", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    plain = json.loads(done.stdout)
+    assert (plain["command"], plain["current"], plain["baselines"]) == ("ab", sides[1], [sides[0]])
+    (point,) = plain["points"]
+    assert point["verdict"] != "slower"
+    assert point["ratio_low"] < point["ratio"] < point["ratio_high"]
+    (pair,) = load_pairs(out)
+    assert pair.base.commit == git(clone, "rev-parse", "HEAD")
+    assert Path(str(pair.candidate.source)) == clone / "kernels" / "mla_kernels" / "mla_decode_torch.py"
+    assert pair.base.source not in (None, pair.candidate.source)
+    assert not Path(str(pair.base.source)).exists()
+    assert worktrees(clone) == 1
+
+
+def test_a_kernel_against_an_older_commit(repository: Repository, tmp_path: Path) -> None:
+    sides, out = (f"repeated@{repository.first[:9]}", "repeated"), tmp_path / "run"
+    markdown = tmp_path / "summary.md"
+    done = run_beside(repository.folder, "ab", *sides, *SMALL, "--out", str(out), "--markdown", str(markdown))
+    assert done.returncode == 0, done.stderr
+    assert "slower" in done.stdout
+    assert f"{sides[1]} against {sides[0]}" in done.stdout
+    assert done.stdout.rstrip().endswith("1 slower")
+    assert "[1/1] MLA absorbed (4 heads)" in done.stderr
+    assert "slower" in markdown.read_text()
+    (pair,) = load_pairs(out)
+    assert pair.base.commit == repository.first
+    assert worktrees(repository.path) == 1
+
+
+def test_a_kernel_at_two_commits(repository: Repository, tmp_path: Path) -> None:
+    sides = (f"repeated@{repository.second}", f"repeated@{repository.first}")
+    result = run_two(*sides, replace(IN_PROCESS, out=tmp_path / "run"))
+    assert [point.verdict for point in result.points] == [Verdict.FASTER]
+    (pair,) = load_pairs(tmp_path / "run")
+    assert (pair.base.commit, pair.candidate.commit) == (repository.second, repository.first)
+    assert worktrees(repository.path) == 1
+
+
+def test_interrupted_it_keeps_what_is_there_and_no_worktree(repository: Repository, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sides = (f"repeated@{repository.first}", "repeated")
+    axes = ("--device", "cpu", "-a", "num_q_heads=4", "-a", "kv_len=64:1064", "--out", str(out))
+    command = [sys.executable, "-m", "mlabench", "ab", *sides, *axes]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / PAIRS_NAME).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert f"interrupted; what was measured is in {out}" in errors
+    assert "Traceback" not in errors
+    assert len(load_pairs(out)) >= 1
+    assert worktrees(repository.path) == 1
+
+
+def test_the_gate_holds_every_chosen_kernel_against_itself(repository: Repository, tmp_path: Path) -> None:
+    asked = Asked(IN_PROCESS.axes, {"device": "cpu", "kernel": ("versioned",)}, out=tmp_path / "run")
+    result = run_ab("main~1", asked)
+    assert {point.key[1]: point.verdict for point in result.points} == {
+        "repeated": Verdict.SLOWER,
+        "added": Verdict.NEW,
+        "mended": Verdict.INVALID,
+    }
+    assert result.exit_code is ExitCode.REGRESSION
+    assert (result.current, result.baselines) == ("the sources at hand", (f"main~1 ({repository.first[:12]})",))
+    assert len(load_pairs(tmp_path / "run")) == 3
+    for render in GATE_FORMATS.values():
+        assert "repeated" in render(result)
+    assert worktrees(repository.path) == 1
+
+
+def test_the_gates_cases_come_from_a_file(repository: Repository, tmp_path: Path) -> None:
+    config = tmp_path / "sweep.toml"
+    config.write_text('kernel = ["added"]\ndevice = "cpu"\n[axes]\nnum_q_heads = 4\nkv_len = [65, 70]\n')
+    result = run_ab(repository.second, Asked(config=config, out=tmp_path / "run"))
+    assert [point.label for point in result.points] == [
+        f"MLA absorbed (4 heads) batch 1 kv_len {kv_len} bfloat16" for kv_len in (65, 70)
+    ]
+    assert result.exit_code is not ExitCode.REGRESSION
+    assert result.baselines == (repository.second[:12],)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mla_decode_torc", "mla_decode_torch"), "unknown kernel 'mla_decode_torc': did you mean mla_decode_torch"),
+        (("mla_decode_torch@", "mla_decode_torch"), "names no commit: write KERNEL@COMMIT"),
+        (("mla_decode_torch", "grouped_decode_torch"), "choose two kernels that read the same tensors"),
+        (("mla_decode_torch", "mla_decode_torch", "-a", "variant=mqa"), "no case is left that mla_decode_torch takes"),
+        (("mla_decode_torch", "mla_decode_torch", "--min-effect", "5"), "--min-effect 5.0 must lie between 0 and 1"),
+        (("mla_decode_torch", "mla_decode_torch", "--max-s", "0"), "--max-s 0 must be above zero"),
+        (("mla_decode_torch", "mla_decode_torch", "--timeout-s", "0"), "timeout-s 0 must be above zero"),
+        (("mla_decode_torch", "mla_decode_torch", "--where", "batch > 1"), "leaves no case"),
+        (("mla_decode_torch", "mla_decode_torch", "--json", "-", "--markdown", "-"), "cannot share standard output"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert call(monkeypatch, "ab", *arguments, *SMALL) == ExitCode.USAGE
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_commit_that_is_not_there_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no commit 'nowhere'"):
+        run_ab("nowhere", Asked(IN_PROCESS.axes, {"device": "cpu", "kernel": ("versioned",)}, out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_seconds_cannot_be_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlabench.cli.ab_steps.choose_device", lambda _: "cuda")
+    with pytest.raises(UsageError, match="cannot be interleaved: choose graph or events"):
+        run_ab("HEAD", Asked(given={"method": "sustained"}))
+
+
+def test_the_help_names_the_defaults(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "ab", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(f"{least} on {device}" for device, (least, _) in LEAST_EFFECTS.items()) in text
+    assert re.search(rf"of one case, in seconds\. \[default: \(?{MAX_S:g}\)?\]", text)
+    assert f"{PAIRS_FOLDER}/DATE-TIME-DEVICE" in text
+
+
+def test_a_wrong_side_has_its_own_exit_code(repository: Repository, tmp_path: Path) -> None:
+    sides = (f"mended@{repository.first}", "mended")
+    done = run_beside(repository.folder, "ab", *sides, *SMALL, "--out", str(tmp_path / "run"))
+    assert done.returncode == ExitCode.INCORRECT
+    assert f"base mended@{repository.first[:7]} incorrect" in done.stdout

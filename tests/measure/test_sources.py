@@ -1,0 +1,213 @@
+"""Sources of another commit: found, checked out, loaded beside the current ones, and always removed."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlabench.errors import UsageError
+from mlabench.measure.sources import Copy, Source, checked_out, package_of
+from tests.git_kernels import PACKAGE, Repository, git, make_repository, worktrees
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    made = make_repository(tmp_path / "repository")
+    monkeypatch.setattr(sys, "path", [str(made.folder), *sys.path])
+    yield made
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
+def amount() -> int:
+    calls: int = importlib.import_module(f"{PACKAGE}.amount").CALLS
+    return calls
+
+
+def test_the_package_of_a_target() -> None:
+    assert package_of("mla_kernels.mla_decode_triton:bind") == "mla_kernels"
+    assert package_of("alone:bind") == "alone"
+
+
+def test_a_commit_is_checked_out_beside_the_current_sources_and_removed(repository: Repository) -> None:
+    with checked_out(PACKAGE, repository.first) as source:
+        assert source == Source(PACKAGE, repository.first, source.folder)
+        assert (source.folder / PACKAGE / "amount.py").read_text() == "CALLS = 1\n"
+        assert (repository.folder / PACKAGE / "amount.py").read_text() == "CALLS = 4\n"
+        assert worktrees(repository.path) == 2
+    assert not source.folder.exists()
+    assert worktrees(repository.path) == 1
+    assert not (repository.path / ".git" / "worktrees").exists()
+
+
+def test_a_name_of_a_commit_is_resolved(repository: Repository) -> None:
+    git(repository.path, "tag", "old", repository.first)
+    for name in ("old", "main~1", repository.first[:8]):
+        with checked_out(PACKAGE, name) as source:
+            assert source.commit == repository.first
+
+
+def test_what_goes_wrong_inside_does_not_leave_the_worktree(repository: Repository) -> None:
+    with pytest.raises(KeyboardInterrupt), checked_out(PACKAGE, repository.first) as source:
+        raise KeyboardInterrupt
+    assert not source.folder.exists()
+    assert worktrees(repository.path) == 1
+
+
+def test_a_terminated_process_does_not_leave_the_worktree(repository: Repository) -> None:
+    code = f"""
+        import time
+        from mlabench.measure.sources import checked_out
+        with checked_out({PACKAGE!r}, {repository.first!r}) as source:
+            print(source.folder, flush=True)
+            time.sleep(60)
+    """
+    path = os.pathsep.join(map(str, (ROOT, repository.folder)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
+    assert folder.is_dir()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not folder.exists()
+    assert worktrees(repository.path) == 1
+
+
+def test_a_repositorys_hooks_do_not_run(repository: Repository, tmp_path: Path) -> None:
+    hook = repository.path / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path / 'hook-ran'}\n")
+    hook.chmod(0o755)
+    with checked_out(PACKAGE, repository.first):
+        pass
+    assert not (tmp_path / "hook-ran").exists()
+
+
+def test_inside_of_a_hook_the_packages_own_repository_counts(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another.git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "another.index"))
+    with checked_out(PACKAGE, repository.first) as source:
+        assert source.commit == repository.first
+
+
+@pytest.mark.parametrize(
+    ("commit", "message"),
+    [("nothing-like-it", "has no commit 'nothing-like-it'"), ("--help", "has no commit '--help'")],
+)
+def test_an_unknown_commit_is_refused(repository: Repository, commit: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message), checked_out(PACKAGE, commit):
+        pass
+    assert worktrees(repository.path) == 1
+
+
+def test_a_commit_without_the_package_is_refused_and_removed(repository: Repository) -> None:
+    git(repository.path, "rm", "-r", "--quiet", "kernels/versioned_kernels")
+    git(repository.path, "-c", "user.name=n", "-c", "user.email=n", "commit", "--quiet", "--no-gpg-sign", "-m", "none")
+    git(repository.path, "tag", "empty")
+    git(repository.path, "checkout", "--quiet", repository.second)
+    with pytest.raises(UsageError, match="commit 'empty' holds no versioned_kernels"), checked_out(PACKAGE, "empty"):
+        pass
+    assert worktrees(repository.path) == 1
+
+
+def test_a_package_outside_of_any_repository_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loose_kernels.py").write_text("")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UsageError, match="which is in no git repository"), checked_out("loose_kernels", "HEAD"):
+        pass
+
+
+def test_a_package_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="not importable here"), checked_out("a_package_that_is_not_there", "HEAD"):
+        pass
+
+
+def test_a_copy_has_its_own_modules_and_gives_the_names_back(repository: Repository) -> None:
+    with checked_out(PACKAGE, repository.first) as source:
+        copy = Copy(PACKAGE, str(source.folder))
+        path = list(sys.path)
+        assert amount() == 4
+        current = sys.modules[f"{PACKAGE}.amount"]
+        with copy.imports():
+            assert amount() == 1
+            module = sys.modules[f"{PACKAGE}.amount"]
+            assert Path(str(module.__file__)).is_relative_to(source.folder)
+        assert sys.modules[f"{PACKAGE}.amount"] is current
+        assert amount() == 4
+        with pytest.raises(ValueError, match="once more"), copy.imports():
+            assert sys.modules[f"{PACKAGE}.amount"] is module
+            raise ValueError("once more")
+        assert amount() == 4
+        assert sys.path == path
+
+
+def test_a_copy_leaves_no_modules_behind_where_there_were_none(repository: Repository) -> None:
+    with checked_out(PACKAGE, repository.first) as source, Copy(PACKAGE, str(source.folder)).imports():
+        assert amount() == 1
+    assert not [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
+
+
+TRITON_KERNEL = """
+import triton
+import triton.language as tl
+
+from versioned_kernels.step import step
+
+
+@triton.jit
+def kernel(x):
+    tl.store(x, step(tl.load(x)))
+"""
+
+TRITON_STEP = """
+import triton
+
+
+@triton.jit
+def step(value):
+    return value {operation}
+"""
+
+
+def test_two_copies_of_a_triton_kernel_compile_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They differ only in a helper of another file: caches go by the source of all that a kernel calls."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    machine_code = []
+    for name, operation in (("first", "+ 1.5"), ("second", "* 2.5"), ("again", "+ 1.5")):
+        package = tmp_path / name / PACKAGE
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "kernel.py").write_text(TRITON_KERNEL)
+        (package / "step.py").write_text(TRITON_STEP.format(operation=operation))
+        with Copy(PACKAGE, str(tmp_path / name)).imports():
+            kernel = importlib.import_module(f"{PACKAGE}.kernel").kernel
+            source = ASTSource(kernel, {"x": "*fp32"})
+            machine_code.append(triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"])
+    first, second, again = (
+        "\n".join(line for line in code.splitlines() if "0f" in line and not line.lstrip().startswith("."))
+        for code in machine_code
+    )
+    assert first == again != second
+    assert "0f3FC00000" in first
+    assert "0f40200000" in second

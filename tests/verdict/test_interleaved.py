@@ -1,0 +1,154 @@
+"""The verdicts of interleaved pairs, and the result that they make."""
+
+import math
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mlabench.errors import ExitCode, UsageError
+from mlabench.records.pairs import Block, Pair, Side
+from mlabench.verdict.compare import Point, Verdict
+from mlabench.verdict.gate import GateResult
+from mlabench.verdict.interleaved import LOOKS, ab_result, judge_pairs, make_plan, plan_settings
+from tests.factories import make_case
+
+PLAN = make_plan("cuda", 8)
+OK = Side("kernel", "triton", status="ok")
+
+
+def pair(
+    factor: float = 1.0, *, sd: float = 0.002, place: int = 1, clocks: tuple[float, float] | None = None, **fields: Any
+) -> Pair:
+    rng = random.Random(place)
+    base_mhz, candidate_mhz = ((clock,) for clock in clocks) if clocks else (None, None)
+    blocks = tuple(
+        Block(True, (300.0,), (300 * factor * math.exp(rng.gauss(0, sd)),), base_mhz, candidate_mhz) for _ in range(24)
+    )
+    values = {"base": OK, "candidate": OK, "blocks": blocks, **fields}
+    return Pair(make_case(kv_len=1024 * place), method="graph", cache="cold", seed=0, plan=PLAN, **values)
+
+
+def judged(*pairs: Pair) -> list[Point]:
+    return list(judge_pairs(pairs))
+
+
+def failed(status: Any, reason: str = "why") -> Side:
+    return replace(OK, status=status, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("factor", "sd", "expected"),
+    [
+        (1.0, 0.002, Verdict.SAME),
+        (1.02, 0.002, Verdict.SLOWER),
+        (0.98, 0.002, Verdict.FASTER),
+        (1.01, 0.002, Verdict.INCONCLUSIVE),
+        (0.99, 0.002, Verdict.NOT_SLOWER),
+        (1.0, 0.1, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_the_ratio_decides(factor: float, sd: float, expected: Verdict) -> None:
+    (point,) = judged(pair(factor, sd=sd))
+    assert point.verdict is expected
+    assert point.key == (make_case(kv_len=1024).case_id, "kernel", "graph")
+    assert point.ratio is not None
+    assert point.ratio.value == pytest.approx(factor, rel=3 * sd)
+    assert point.cycles is None
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate", "expected"),
+    [
+        (OK, failed("incorrect"), Verdict.INCORRECT),
+        (failed("error"), failed("incorrect"), Verdict.INCORRECT),
+        (OK, failed("error"), Verdict.LOST),
+        (OK, failed("unsupported"), Verdict.LOST),
+        (OK, failed("oom"), Verdict.LOST),
+        (replace(OK, status=None), failed("error"), Verdict.LOST),
+        (failed("error"), failed("error"), Verdict.BROKEN),
+        (failed("unsupported"), failed("unsupported"), Verdict.UNMEASURED),
+        (failed("unavailable"), OK, Verdict.NEW),
+        (failed("unsupported"), OK, Verdict.NEW),
+        (failed("incorrect"), OK, Verdict.INVALID),
+        (failed("error"), OK, Verdict.INVALID),
+        (failed("oom"), OK, Verdict.INVALID),
+        (failed("error"), replace(OK, status=None), Verdict.INVALID),
+    ],
+)
+def test_a_side_that_was_not_measured(base: Side, candidate: Side, expected: Verdict) -> None:
+    (point,) = judged(pair(base=base, candidate=candidate, blocks=()))
+    assert (point.verdict, point.ratio) == (expected, None)
+    for name, side in (("base", base), ("candidate", candidate)):
+        assert (f"{name} kernel {side.status}: why" in point.reason) == (side.reason == "why")
+
+
+def test_too_few_blocks_are_not_judged() -> None:
+    (point,) = judged(replace(pair(), blocks=pair().blocks[:4]))
+    assert (point.verdict, point.reason) == (Verdict.INVALID, "4 blocks where 5 are the least")
+
+
+def test_a_change_of_the_clock_alone_is_not_the_codes() -> None:
+    (slower,) = judged(pair(1.05, clocks=(1900.0, 1900 / 1.05)))
+    assert slower.verdict is Verdict.INCONCLUSIVE
+    assert slower.reason == "slower in time and the same in clock cycles: the clock, not the code"
+    (faster,) = judged(pair(0.95, clocks=(1900.0, 1900 / 0.95)))
+    assert (faster.verdict, "the clock, not the code" in faster.reason) == (Verdict.NOT_SLOWER, True)
+    (both,) = judged(pair(1.05, clocks=(1900.0, 1900.0)))
+    assert both.verdict is Verdict.SLOWER
+    (hidden,) = judged(pair(1.0, clocks=(1800.0, 1980.0)))
+    assert hidden.verdict is Verdict.SAME
+    assert "slower in clock cycles" in hidden.warnings[0]
+
+
+def test_the_family_shares_the_false_discoveries() -> None:
+    """A chance of 3% stands beside seven clear slow-downs, and not alone among seven that are the same."""
+    doubtful = next(p for p in (pair(1.0 + 0.0001 * step, place=8) for step in range(90, 200)) if p_slower(p) < 0.03)
+    alone = judged(doubtful, *(pair(place=place) for place in range(1, 8)))
+    beside = judged(doubtful, *(pair(1.05, place=place) for place in range(1, 8)))
+    assert alone[0].verdict is Verdict.INCONCLUSIVE
+    assert beside[0].verdict is Verdict.SLOWER
+
+
+def p_slower(each: Pair) -> float:
+    (point,) = judged(each)
+    assert point.ratio is not None
+    return point.ratio.p_slower
+
+
+def test_what_ended_a_case_stands_in_any_family() -> None:
+    plan = make_plan("cuda", 64)
+    assert plan.certain_p == pytest.approx(0.05 / 64)
+    assert plan.looks == LOOKS
+
+
+@pytest.mark.parametrize("min_effect", [0.0, 1.0, -0.1, math.nan])
+def test_a_least_effect_that_is_none_is_refused(min_effect: float) -> None:
+    with pytest.raises(UsageError, match="--min-effect"):
+        make_plan("cuda", 8, min_effect)
+
+
+@pytest.mark.parametrize("max_s", [0.0, math.inf, math.nan])
+def test_a_budget_that_is_none_is_refused(max_s: float) -> None:
+    with pytest.raises(UsageError, match="--max-s"):
+        make_plan("cpu", 8, max_s=max_s)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "gate_code", "ab_code"),
+    [
+        ([pair(), pair(0.9, place=2)], ExitCode.PASS, ExitCode.PASS),
+        ([pair(), pair(1.1, place=2)], ExitCode.REGRESSION, ExitCode.PASS),
+        ([pair(), pair(1.01, place=2)], ExitCode.INCONCLUSIVE, ExitCode.PASS),
+        ([pair(candidate=failed("incorrect"), blocks=())], ExitCode.INCORRECT, ExitCode.INCORRECT),
+        ([pair(), pair(place=2, base=failed("incorrect"), blocks=())], ExitCode.INCONCLUSIVE, ExitCode.INCORRECT),
+        ([pair(base=failed("unavailable"), blocks=())], ExitCode.NOTHING_MEASURED, ExitCode.NOTHING_MEASURED),
+        ([], ExitCode.NOTHING_MEASURED, ExitCode.NOTHING_MEASURED),
+    ],
+)
+def test_exit_codes(pairs: list[Pair], gate_code: ExitCode, ab_code: ExitCode) -> None:
+    assert GateResult("now", ("base",), plan_settings(PLAN), judge_pairs(pairs)).exit_code is gate_code
+    result = ab_result("base", "now", pairs, PLAN)
+    assert result.exit_code is ab_code
+    assert result.to_json()["settings"]["looks"] == list(LOOKS)
