@@ -170,8 +170,8 @@ def test_the_workflows_sweep_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_workflows_scripts_run(tmp_path: Path, fields: dict, code: int, level: str) -> None:
     case = make_case()
     slug = make_run(None, []).manifest.fingerprint.slug
-    before = make_run(None, [make_record(case, "kernel", 200)])
     for name in ("decode", "decode-2", "decode-3"):
+        before = make_run(None, [make_record(case, "kernel", 200)])
         write_run(tmp_path / "work" / "results" / "baselines" / slug / name, before)
     stored = write_run(tmp_path / "stored", make_run(None, [make_record(case, "kernel", **fields)]))
     summary = tmp_path / "summary.md"

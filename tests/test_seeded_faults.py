@@ -12,7 +12,7 @@ from mlabench.measure.kernels import all_kernels
 from mlabench.measure.timing.fake import FakeTimer
 from tests.cli.commands import PLUGIN, SOURCES
 from tests.doctor.stand_ins import LongTimer, StandInTimer, WarmTimer
-from tests.factories import make_case
+from tests.factories import CEILINGS, make_case
 from tests.faults.machine import compiled, examined, kernel_examined, timer_examined
 from tests.faults.place import Place, Plant
 from tests.faults.sides import UNBOUND, WRONG, sides
@@ -24,6 +24,7 @@ from tests.faults.stored import (
     lines,
     manifest,
     one_sample,
+    preceded_by,
     records,
     replaced_by,
     shown,
@@ -48,7 +49,6 @@ DAMAGED = "manifest.json is damaged"
 OTHER_TERMS = "was measured on other terms"
 EMPTY = lines(lambda _: [])
 FIRST = slice(0, 1)
-AS_INCORRECT = (b'"status":"ok"', b'"status":"incorrect"')
 MANY = tuple(make_case(kv_len=4096 + 64 * step) for step in range(64))
 
 
@@ -125,8 +125,8 @@ STORED_RUNS = {
     "one of 64 slower by 10%": Fault(
         stored(now=records(slower(1.1), FIRST), cases=MANY), REGRESSION, "1 of 64 points slower"
     ),
-    "slower by as much as the noise hides": Fault(
-        stored(now=records(slower(1.1)), noise=0.1), INCONCLUSIVE, "points inconclusive"
+    "slower by 5%, which the noise leaves open": Fault(
+        stored(now=records(slower(1.05))), INCONCLUSIVE, "points inconclusive"
     ),
     "slower in time and the same in clock cycles": Fault(
         stored(now=records(slower(1.1, 1800)), before=records(slower(1, 1980))),
@@ -170,7 +170,7 @@ STORED_RUNS = {
         "no measured point is in both runs",
     ),
     "an incorrect record repeated as a right one": Fault(
-        stored(now=lines(lambda all_: [all_[0].replace(*AS_INCORRECT), *all_])), INCORRECT, "1 of 8 points incorrect"
+        stored(now=preceded_by(status="incorrect", timing=None)), INCORRECT, "1 of 8 points incorrect"
     ),
     "a status that does not exist": Fault(
         stored(now=records(fields(status="fine"), FIRST)), USAGE, "line 1: not a record (status 'fine' is unknown)"
@@ -214,6 +214,7 @@ STORED_RUNS = {
         REGRESSION,
         "points with changed exact counts",
     ),
+    "sensors that are no table": Fault(stored(now=records(fields(telemetry=[1]))), USAGE, "telemetry is no table"),
     "a count that is no longer stored": Fault(
         stored(now=records(lambda plain: plain["arithmetic"].pop("flops"))), INCONCLUSIVE, "not all exact counts are"
     ),
@@ -244,6 +245,9 @@ MANIFESTS = {
         stored(before=manifest(provenance="x")), NO_BASELINE, "provenance is no table"
     ),
     "a manifest whose machine is no table": Fault(stored(before=manifest(fingerprint=[])), NO_BASELINE, DAMAGED),
+    "a manifest whose ceilings are zero": Fault(
+        stored(now=manifest(ceilings=CEILINGS["cuda"].to_json() | {"read_bytes_per_s": 0})), USAGE, DAMAGED
+    ),
     "no baseline": Fault(
         shown(stored(), "gate", "now", "--baseline", "nowhere"), NO_BASELINE, "nowhere is not a run directory"
     ),

@@ -1,31 +1,38 @@
 """The process that runs under ncu: one call of each case, of which nothing else is counted.
 
-`python -m mlabench.doctor.counted_calls --cases FILE`, a JSON list of axes by name. An entry with `"warm": true` is
-called without a flush before it.
+`python -m mlabench.doctor.counted_calls --cases FILE --workspaces FILE`: the cases are a JSON list of axes by name, of
+which an entry with `"warm": true` is called without a flush before it; the kernels' workspaces, in bytes, are written.
 """
 
+import argparse
 import json
-import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlabench.doctor.launches import bind_case, make_case, mark
+from mlabench.measure.kernels import workspace_bytes
 from mlabench.measure.timing.method import Call, nothing
 
 WARMUP_CALLS = 3
 
 
-def main(option: str, path: str) -> None:
+def main() -> None:
     """Call each case once between profiler start and stop, behind a mark."""
-    assert option == "--cases", option
-    for axes in json.loads(Path(path).read_text(encoding="utf-8")):
-        call_counted(axes)
+    parser = argparse.ArgumentParser(prog="python -m mlabench.doctor.counted_calls")
+    parser.add_argument("--cases", type=Path, required=True)
+    parser.add_argument("--workspaces", type=Path, required=True)
+    asked = parser.parse_args()
+    sizes = [call_counted(axes) for axes in json.loads(asked.cases.read_text(encoding="utf-8"))]
+    asked.workspaces.write_text(json.dumps(sizes), encoding="utf-8")
 
 
-def call_counted(axes: Mapping[str, Any]) -> None:
-    """One case; one that cannot be called leaves its mark alone, so that the others keep their places."""
+def call_counted(axes: Mapping[str, Any]) -> int | None:
+    """One case; one that cannot be called leaves its mark alone, so that the others keep their places.
+
+    Returns the size of the kernel's workspace.
+    """
     import torch
 
     try:
@@ -33,6 +40,7 @@ def call_counted(axes: Mapping[str, Any]) -> None:
     except Exception:
         traceback.print_exc()
         launch = nothing
+    size = workspace_bytes(launch)
     torch.cuda.synchronize()
     torch.cuda.profiler.start()  # type: ignore[no-untyped-call]
     mark()
@@ -41,6 +49,7 @@ def call_counted(axes: Mapping[str, Any]) -> None:
     torch.cuda.profiler.stop()  # type: ignore[no-untyped-call]
     del launch
     torch.cuda.empty_cache()
+    return size
 
 
 def _prepared(axes: Mapping[str, Any], warm: bool) -> Call:
@@ -61,4 +70,4 @@ def _prepared(axes: Mapping[str, Any], warm: bool) -> Call:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -54,7 +54,7 @@ def examine_timer(examination: Examination) -> list[Finding]:
     """Test the device's default timing method."""
     device = examination.device
     if device == "cuda" and find_spec("triton") is None:
-        return [Finding("self-test", "not here", "its spins are Triton kernels", "pip install triton")]
+        return [Finding("self-test", "bad", "not made: its spins are Triton kernels", "pip install triton")]
     method = choose_method("auto", device)
     warm = make_timer(method, device, "warm") if "warm" in METHODS[device][method].caches else None
     bench = CudaBench() if device == "cuda" else CpuBench()

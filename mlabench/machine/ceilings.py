@@ -10,13 +10,18 @@ class Ceilings:
     """What a machine reached at most: memory traffic in bytes/s and matrix products in FLOP/s, by dtype.
 
     `read_bytes_per_s` and `write_bytes_per_s` stream a large tensor once; `copy_bytes_per_s` counts bytes read and
-    written.
+    written. Raises `ValueError` for a rate that is not above zero.
     """
 
     read_bytes_per_s: float
     write_bytes_per_s: float
     copy_bytes_per_s: float
     matmul_flops_per_s: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        rates = (self.read_bytes_per_s, self.write_bytes_per_s, self.copy_bytes_per_s)
+        if not all(rate > 0 for rate in (*rates, *self.matmul_flops_per_s.values())):
+            raise ValueError("a ceiling is not above zero")
 
     @property
     def bandwidth_bytes_per_s(self) -> float:

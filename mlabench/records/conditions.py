@@ -25,7 +25,7 @@ def sm_clock_mhz(record: Record, _manifest: Manifest | None = None) -> float | N
 def sm_clock_change(record: Record, _manifest: Manifest | None = None) -> float | None:
     """Median SM clock of the last quarter of the samples over that of the first, less one."""
     clocks = record.timing.sm_clocks_mhz if record.timing else None
-    if not clocks:
+    if not clocks or min(clocks) <= 0:
         return None
     quarter = max(1, len(clocks) // 4)
     return median(clocks[-quarter:]) / median(clocks[:quarter]) - 1

@@ -96,6 +96,8 @@ class Record:
             raise ValueError(f"status {status!r} is unknown")
         if (timing is not None) != (status == "ok"):
             raise ValueError(f"a record that is {status} {'lacks its' if timing is None else 'has a'} timing")
+        if not isinstance(plain.get("telemetry") or {}, Mapping):
+            raise TypeError("telemetry is no table")
         if timing is not None:
             values["timing"] = _timing_from_json(timing)
         return cls(**values)

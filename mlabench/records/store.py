@@ -75,7 +75,8 @@ def load_run(path: Path) -> Run:
     # That a kernel was wrong is not taken back by measuring it again.
     unique |= {record.key: record for record in records if record.status == "incorrect"}
     if len(unique) < len(records):
-        warnings.append(f"{path.name}: {len(records) - len(unique)} repeated records; the last of each counts, or an incorrect one")
+        count = len(records) - len(unique)
+        warnings.append(f"{path.name}: {count} repeated records; the last of each counts, or an incorrect one")
     return Run(path, manifest, tuple(unique.values()), tuple(warnings))
 
 

@@ -3,10 +3,12 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from mla_kernels.launch import Launch
 from mlabench.doctor import counted_calls
 from mlabench.doctor.counters import CASES, PLANTED, examine_counters, judge_counters
 from mlabench.doctor.finding import Examination, Finding
@@ -40,9 +42,10 @@ def cold_reads(share: float = 1.0) -> list[list[float]]:
     return [*cold, *([4096.0] for _ in PLANTED)]
 
 
-def judge(reads: list[list[float]], passes: int = 1) -> dict[str, Finding]:
+def judge(reads: list[list[float]], passes: int = 1, workspace: int | None = 0) -> dict[str, Finding]:
     log = ncu_log(reads, passes)
-    return {finding.name: finding for finding in judge_counters(ASKED, parse_ncu(log), most_passes(log))}
+    findings = judge_counters(ASKED, parse_ncu(log), most_passes(log), [workspace] * len(ASKED))
+    return {finding.name: finding for finding in findings}
 
 
 def test_twenty_cases_from_4_mb_to_2_gb() -> None:
@@ -70,7 +73,7 @@ def test_one_warm_case_among_the_cold_ones_is_bad() -> None:
     found = judge(reads)
     assert found["cold by counters"].status == "bad"
     assert "the least 20.0% (GQA-8 (128 heads) batch 1 kv_len 1024" in found["cold by counters"].found
-    assert found["accounting"].status == "good"
+    assert found["accounting"].status == "warning"
 
 
 def test_planted_warm_calls_that_look_cold_are_bad() -> None:
@@ -86,9 +89,26 @@ def test_bytes_that_do_not_add_up_are_bad() -> None:
     assert "8.0% (median over 20 cases)" in found["accounting"].found
 
 
+@pytest.mark.parametrize(
+    ("workspace", "status", "words"),
+    [
+        (1 << 20, "good", "partial results written and read again: a workspace of 1.05 MB"),
+        (1 << 10, "warning", "which its workspace does not explain"),
+        (None, "warning", "which its workspace does not explain"),
+    ],
+)
+def test_every_exception_is_explained_or_told(workspace: int | None, status: str, words: str) -> None:
+    reads = cold_reads()
+    reads[0].append(2e6)
+    finding = judge(reads, workspace=workspace)["accounting"]
+    assert finding.status == status
+    assert "1 of them by more than 5%; MHA (128 heads) batch 1 kv_len 64 bfloat16 by +47.0%" in finding.found
+    assert words in finding.found
+
+
 def test_several_passes_spoil_the_cache() -> None:
     assert judge(cold_reads(), passes=3)["passes"].status == "bad"
-    assert judge_counters(ASKED, parse_ncu(ncu_log(cold_reads())), None)[0].status == "warning"
+    assert judge_counters(ASKED, parse_ncu(ncu_log(cold_reads())), None, [None] * len(ASKED))[0].status == "warning"
 
 
 def test_a_case_that_could_not_be_called_keeps_the_others_in_their_places() -> None:
@@ -168,10 +188,10 @@ def test_the_child_marks_every_case_and_launches_behind_the_mark(
 
     order: list[str] = []
 
-    def prepare(axes: dict[str, object], warm: bool) -> object:
+    def prepare(axes: dict[str, object], warm: bool) -> Launch:
         if axes["batch"] == 2:
             raise ValueError("does not fit")
-        return lambda: order.append(f"launch {axes['batch']} {'warm' if warm else 'cold'}")
+        return Launch({}, 77, lambda: order.append(f"launch {axes['batch']} {'warm' if warm else 'cold'}"))
 
     monkeypatch.setattr(counted_calls, "_prepared", prepare)
     monkeypatch.setattr(counted_calls, "mark", lambda: order.append("mark"))
@@ -181,7 +201,10 @@ def test_the_child_marks_every_case_and_launches_behind_the_mark(
     monkeypatch.setattr(torch.cuda.profiler, "stop", lambda: order.append("stop"))
     path = tmp_path / "cases.json"
     path.write_text('[{"batch": 1}, {"batch": 2}, {"batch": 3, "warm": true}]')
-    counted_calls.main("--cases", str(path))
+    workspaces = tmp_path / "workspaces.json"
+    monkeypatch.setattr(sys, "argv", ["counted_calls", "--cases", str(path), "--workspaces", str(workspaces)])
+    counted_calls.main()
+    assert json.loads(workspaces.read_text()) == [77, None, 77]
     assert order == [
         *("start", "mark", "launch 1 cold", "stop"),
         *("start", "mark", "stop"),

@@ -29,13 +29,13 @@ def as_it_is(path: Path) -> None:
     del path
 
 
-def stored(now: Edit = as_it_is, before: Edit = as_it_is, cases: Sequence[Case] = CASES, **fields: Any) -> Plant:
+def stored(now: Edit = as_it_is, before: Edit = as_it_is, cases: Sequence[Case] = CASES) -> Plant:
     """A gate over two runs of unchanged code, each changed by its edit; the baseline is there first."""
 
     def plant(place: Place) -> Sequence[str]:
         for seed, (name, edit) in enumerate((("before", before), ("now", now))):
             records = [
-                make_record(case, "kernel", 400, seed=100 * seed + number, **{"noise": 0.005, **fields})
+                make_record(case, "kernel", 400, noise=0.005, seed=100 * seed + number)
                 for number, case in enumerate(cases)
             ]
             edit(write_run(place.path / name, make_run(None, records)))
@@ -77,6 +77,11 @@ def records(change: Callable[[Plain], object], which: slice = slice(None)) -> Ed
         return whole
 
     return lines(change_lines)
+
+
+def preceded_by(**values: Any) -> Edit:
+    """Put another record of the first point before it, with these values."""
+    return lines(lambda whole: [json.dumps(json.loads(whole[0]) | values).encode() + b"\n", *whole])
 
 
 def fields(**values: Any) -> Callable[[Plain], None]:

@@ -54,6 +54,9 @@ class StandIn:
             return 0.0123456
 
     class Graph:
+        def pool(self) -> None:
+            """None to share."""
+
         def replay(self) -> None:
             DEVICE[0].order.append("launch")
 
@@ -74,7 +77,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> StandIn:
         "current_stream": stream,
         "stream": lambda _stream: contextlib.nullcontext(),
         "CUDAGraph": StandIn.Graph,
-        "graph": lambda _graph: contextlib.nullcontext(),
+        "graph": lambda _graph, **_options: contextlib.nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     note = stand_in.note

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from statistics import median
 from typing import ClassVar
 
 from mlabench.measure.timing.method import Budget, Call, SampledTimer, Samples, nothing
@@ -31,8 +32,8 @@ class CpuTimer(SampledTimer):
         return Samples(tuple(_time_us(call, before_sample) for _ in range(count)))
 
     def overhead_us(self) -> float:
-        """The least time read for an empty call."""
-        return min(self.sample(nothing, nothing, 20).times_us)
+        """What is read for an empty call."""
+        return median(self.sample(nothing, nothing, 50).times_us)
 
     def measure(self, launch: Call, before_sample: Call, budget: Budget, observe: Call = nothing) -> Timing:
         """Sample as every method does; slow calls end the sampling early, but never under `LEAST_SAMPLES`."""

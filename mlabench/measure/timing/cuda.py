@@ -1,8 +1,9 @@
 """What the CUDA methods share: the state of the L2 before a sample, events around it, and the SM clock during it."""
 
+import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ FLUSH_FACTOR = 5
 LEAD_FLUSHES = 4
 """Flushes queued ahead of a batch, so that the host is ahead of the device when it starts."""
 
-DELAYS_NS = tuple(range(0, 8000, 1000))
+DELAYS_NS = tuple(range(0, 64_000, 8_000))
 """One of these, at random, comes before a flush: samples at equal distances beat with the memory's refresh (some 4 us),
 and are not independent then."""
 
@@ -48,14 +49,14 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A captured launch."""
+    """A captured launch: graphs of it that take turns. It keeps the launch, and so whatever tensors that holds."""
 
-    graph: "CUDAGraph"
+    graphs: "Iterator[CUDAGraph]"
     launch: Call
 
     def __call__(self) -> None:
-        """Enqueue the graph on the current stream."""
-        self.graph.replay()
+        """Enqueue the next graph on the current stream."""
+        next(self.graphs).replay()
 
 
 def warm_up(call: Call, before_sample: Call, cache: str) -> int:
@@ -98,11 +99,8 @@ def timed_batch(count: int, call: Call, before_sample: Call, cache: str) -> Samp
     return Samples(times_us, around.stamps.clocks_mhz(count) if around.stamps else None)
 
 
-def capture(launch: Call) -> Call:
-    """Capture the call into a CUDA graph and return its replay; warms the call up on a side stream first.
-
-    The replay keeps the launch, and so whatever tensors it holds.
-    """
+def capture(launch: Call, copies: int = 1) -> Replay:
+    """Capture the call into so many CUDA graphs, which share their memory; warms it up on a side stream first."""
     import torch
 
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -111,10 +109,12 @@ def capture(launch: Call) -> Call:
         for _ in range(WARMUP_CALLS):
             launch()
     torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        launch()
-    return Replay(graph, launch)
+    graphs = [torch.cuda.CUDAGraph() for _ in range(copies)]
+    for graph in graphs:
+        pool = None if graph is graphs[0] else graphs[0].pool()
+        with torch.cuda.graph(graph, pool=pool):
+            launch()
+    return Replay(itertools.cycle(graphs), launch)
 
 
 @cache
