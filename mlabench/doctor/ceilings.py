@@ -1,18 +1,15 @@
 """The measured ceilings beside the datasheet's numbers."""
 
-import re
-import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 from mlabench.doctor.finding import Examination, Finding
 from mlabench.machine.ceilings import Ceilings
+from mlabench.machine.datasheet import find_datasheet
 from mlabench.measure.probe import probe_ceilings
-from mlabench.measure.timing.methods import choose_method, make_timer
 from mlabench.units import format_bandwidth, format_flop_rate, format_percent
 
-LEAST_FRACTION = 0.8
+LEAST_FRACTION = 0.75
 """Share of the datasheet's number under which a ceiling is a warning."""
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -23,17 +20,9 @@ QUICK_DTYPES = ("bfloat16",)
 def examine_ceilings(examination: Examination) -> list[Finding]:
     """Measure the ceilings and hold them against the datasheet where the GPU is known."""
     device = examination.device
-    timer = make_timer(choose_method("auto", device), device)
-    ceilings = probe_ceilings(device, timer, QUICK_DTYPES if examination.quick else DTYPES)
+    ceilings = probe_ceilings(device, QUICK_DTYPES if examination.quick else DTYPES)
     datasheet = find_datasheet(examination.fingerprint.device_name) if device == "cuda" else {}
     return judge_ceilings(ceilings, datasheet)
-
-
-def find_datasheet(device_name: str) -> Mapping[str, Any]:
-    """The published numbers of a GPU by its own name; empty for one that `gpus.toml` does not know."""
-    text = files("mlabench.machine").joinpath("gpus.toml").read_text(encoding="utf-8")
-    known = tomllib.loads(text).values()
-    return next((gpu for gpu in known if re.search(gpu["name_pattern"], device_name)), {})
 
 
 def judge_ceilings(ceilings: Ceilings, datasheet: Mapping[str, Any]) -> list[Finding]:

@@ -202,14 +202,11 @@ def _sizes(cases: Sequence[CountedCase]) -> str:
 
 def _count(ncu: str, asked: Sequence[Axes]) -> tuple[str, Sequence[int | None]]:
     with tempfile.TemporaryDirectory() as folder:
-        cases, log, workspaces = (Path(folder) / name for name in ("cases.json", "ncu.csv", "workspaces.json"))
+        cases, workspaces = (Path(folder) / name for name in ("cases.json", "workspaces.json"))
         cases.write_text(json.dumps(list(asked)), encoding="utf-8")
         files = ("--cases", str(cases), "--workspaces", str(workspaces))
         child = [sys.executable, "-m", "mlabench.doctor.counted_calls", *files]
-        done = subprocess.run(
-            ncu_command(ncu, str(log), child), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
+        done = subprocess.run(ncu_command(ncu, child), capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         sys.stderr.write(done.stderr)
-        counted = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         sizes = json.loads(workspaces.read_text(encoding="utf-8")) if workspaces.exists() else [None] * len(asked)
-        return f"{done.stdout}\n{counted}", sizes
+        return done.stdout, sizes

@@ -25,12 +25,12 @@ class Counted:
     values: Mapping[str, float]
 
 
-def ncu_command(ncu: str, log: str, child: Sequence[str]) -> list[str]:
+def ncu_command(ncu: str, child: Sequence[str]) -> list[str]:
     """Count what the child launches between profiler start and stop, clocks and caches left alone."""
     return [
         *(ncu, "--clock-control", "none", "--cache-control", "none", "--replay-mode", "kernel"),
         *("--profile-from-start", "off", "--metrics", ",".join(METRICS)),
-        *("--csv", "--page", "raw", "--print-units", "base", "--log-file", log),
+        *("--csv", "--page", "raw", "--print-units", "base"),
         *child,
     ]
 

@@ -20,7 +20,7 @@ def check_slope(subject: Subject) -> list[Finding]:
     """Calls that hold 1 to 64 copies of one spin: the slope over the copies is free of overhead."""
     length_ns = subject.bench.copied_spin_ns
     single = subject.bench.spin(length_ns)
-    overhead_us, _ = subject.spin_overhead()
+    overhead_us = subject.spin_overhead().excess_us
     count = subject.effort.copies_samples
     levels_us = [subject.level_us(subject.times_us(_repeat(single, copies), count)) for copies in COPIES]
     return [judge_slope(COPIES, levels_us, overhead_us, subject.bench.limits.slope)]

@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from mlabench.machine.fingerprint import DeviceKind
@@ -84,9 +84,13 @@ LEVELS: Mapping[str, Callable[[Sequence[float]], float]] = {"median": median, "l
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is sampled: of a length, of copies, pairs for A/A, and windows for coverage."""
+    """How much is sampled: of a length, of copies, pairs for A/A, and windows for coverage.
 
-    samples: int = 15
+    A spin is prepared anew so many times: on a GPU a cold launch takes 0.3 us more or less, as its parameters lie.
+    """
+
+    samples: int = 9
+    preparations: int = 5
     copies_samples: int = 15
     pairs: int = 20
     windows: int = 500
@@ -94,9 +98,9 @@ class Effort:
 
 EFFORTS: Mapping[tuple[DeviceKind, bool], Effort] = {
     ("cuda", False): Effort(),
-    ("cuda", True): Effort(samples=9, copies_samples=5, pairs=10, windows=60),
-    ("cpu", False): Effort(samples=25, copies_samples=25),
-    ("cpu", True): Effort(samples=25, copies_samples=25, pairs=10, windows=60),
+    ("cuda", True): Effort(samples=5, preparations=3, copies_samples=5, pairs=10, windows=60),
+    ("cpu", False): Effort(samples=25, preparations=1, copies_samples=25),
+    ("cpu", True): Effort(samples=25, preparations=1, copies_samples=25, pairs=10, windows=60),
 }
 """By device, and whether it should be quick. On a CPU more of the samples are disturbed, and each costs less."""
 
@@ -110,11 +114,19 @@ class Subject:
     effort: Effort
     warm_timer: Timer | None = None
 
-    def spin_overhead(self) -> tuple[float, tuple[float, ...]]:
-        """What the timer reads beside a spin's length, in microseconds, and the times of a spin of no length."""
-        spin = self.bench.spin(0)
-        times_us = self.times_us(spin, 5 * self.effort.samples)
-        return self.level_us(times_us) - spun(spin, 0) / 1e3, times_us
+    def read_spin(self, length_ns: int, times_more: int = 1) -> "SpinReading":
+        """Read spins of one length, each prepared anew."""
+        lengths_us, rounds = [], []
+        for _ in range(times_more * self.effort.preparations):
+            spin = self.bench.spin(length_ns)
+            rounds.append(self.times_us(spin, self.effort.samples))
+            lengths_us.append(spun(spin, length_ns) / 1e3)
+        level_us = fmean(map(self.level_us, rounds))
+        return SpinReading(fmean(lengths_us), level_us, tuple(itertools.chain(*rounds)))
+
+    def spin_overhead(self) -> "SpinReading":
+        """Spins of no length: what the timer reads beside a spin's length is their excess."""
+        return self.read_spin(0, 3)
 
     def times_us(self, launch: Call, count: int) -> tuple[float, ...]:
         """Sample a call as a sweep would: prepared, warmed up, in batches."""
@@ -123,6 +135,20 @@ class Subject:
     def level_us(self, times_us: Sequence[float]) -> float:
         """What stands for the samples of a spin, to the nanosecond's thousandth, so that it prints well."""
         return round(LEVELS[self.bench.level](times_us), 6)
+
+
+@dataclass(frozen=True, slots=True)
+class SpinReading:
+    """Spins of one length in microseconds: by their own clock, as the timer read them, and all samples of it."""
+
+    length_us: float
+    level_us: float
+    times_us: tuple[float, ...]
+
+    @property
+    def excess_us(self) -> float:
+        """What was read beside the length."""
+        return self.level_us - self.length_us
 
 
 def spun(call: Call, asked: int) -> int:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import fmean, median
 
 from mlabench.doctor.finding import Finding
 from mlabench.doctor.spinning import Limits, Subject, resolution_us, spun
-from mlabench.measure.timing.method import nothing
+from mlabench.measure.timing.method import Samples, nothing
 from mlabench.units import format_change, format_exact, format_latency, format_percent
 
 LENGTHS_NS = tuple(round(1000 * 10 ** (4 * step / 24)) for step in range(25))
@@ -41,39 +41,40 @@ class Point:
 def check_truth(subject: Subject) -> list[Finding]:
     """Spins of 25 lengths, less what is read beside a spin of no length; and the resolution seen on the way."""
     limits, bench = subject.bench.limits, subject.bench
-    overhead_us, zero = subject.spin_overhead()
-    seen = list(zero)
+    zero = subject.spin_overhead()
+    seen = list(zero.times_us)
     points = []
     for length_ns in LENGTHS_NS:
-        spin = bench.spin(length_ns)
-        times_us = subject.times_us(spin, subject.effort.samples)
-        length_us = spun(spin, length_ns) / 1e3
+        read = subject.read_spin(length_ns)
         # Longer times are not exact to the nanosecond in the single precision that events give.
-        seen += times_us if length_ns < 1000 * LONG_US else ()
-        limit_us = max(limits.truth * length_us, limits.truth_us)
-        level_us = subject.level_us(times_us)
-        error_us = level_us - overhead_us - length_us
-        points.append(Point(length_us, level_us, median(times_us), error_us, limit_us, len(times_us)))
-    return [_judge_truth(points, overhead_us, limits, bench.level), _judge_resolution(seen, limits)]
+        seen += read.times_us if length_ns < 1000 * LONG_US else ()
+        limit_us = max(limits.truth * read.length_us, limits.truth_us)
+        error_us = read.excess_us - zero.excess_us
+        typical_us = median(read.times_us)
+        points.append(Point(read.length_us, read.level_us, typical_us, error_us, limit_us, len(read.times_us)))
+    return [_judge_truth(points, zero.excess_us, limits, bench.level), _judge_resolution(seen, limits)]
 
 
 def check_cycles(subject: Subject) -> list[Finding]:
     """Spins of known clock cycles against the measured time and the SM clock measured along with it."""
     timer, bench, limits = subject.timer, subject.bench, subject.bench.limits
-    overhead_us, _ = subject.spin_overhead()
+    overhead_us = subject.spin_overhead().excess_us
     points = []
     for asked in CYCLES:
-        spin = bench.spin_cycles(asked)
-        if spin is None:
-            return [Finding("truth in cycles", "not here", "this device counts no cycles")]
-        call = timer.prepare(spin)
-        timer.warm_up(call, nothing)
-        samples = timer.sample(call, nothing, subject.effort.samples)
+        samples, cycles = Samples(), asked
+        for _ in range(subject.effort.preparations):
+            spin = bench.spin_cycles(asked)
+            if spin is None:
+                return [Finding("truth in cycles", "not here", "this device counts no cycles")]
+            call = timer.prepare(spin)
+            timer.warm_up(call, nothing)
+            samples += timer.sample(call, nothing, subject.effort.samples)
+            cycles = spun(spin, asked)
         if samples.sm_clocks_mhz is None:
             return [Finding("truth in cycles", "not here", "the timer reads no SM clock")]
-        clock_mhz, cycles = median(samples.sm_clocks_mhz), spun(spin, asked)
+        clock_mhz = median(samples.sm_clocks_mhz)
         pairs = zip(samples.times_us, samples.sm_clocks_mhz, strict=True)
-        counted = median((time_us - overhead_us) * mhz for time_us, mhz in pairs)
+        counted = fmean((time_us - overhead_us) * mhz for time_us, mhz in pairs)
         limit = max(limits.truth * cycles, limits.truth_us * clock_mhz)
         points.append(Point(cycles, counted, counted, counted - cycles, limit, len(samples.times_us)))
     return [_judge_cycles(points, overhead_us)]

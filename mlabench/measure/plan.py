@@ -1,17 +1,13 @@
 """From a configuration to the points of a sweep, with what each needs before anything runs."""
 
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any
 
 from mlabench.cases.case import Case
 from mlabench.cases.grid import make_cases
 from mlabench.cases.where import keep_where
 from mlabench.errors import UsageError
+from mlabench.machine.datasheet import find_datasheet
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.kernels import Kernel, check_selection, kernels_for
 from mlabench.measure.timing.cuda_sustained import SETTLE_S, WINDOW_S
@@ -71,12 +67,6 @@ def _points_of(case: Case, device: str, names: Sequence[str]) -> list[Point]:
 def _nominal(device: str, device_name: str) -> Mapping[str, float]:
     if device == "cpu":
         return NOMINAL_CPU
-    for gpu in _gpus().values():
-        if re.search(gpu["name_pattern"], device_name):
-            return {"flops_per_s": gpu["bfloat16_flops_per_s"], "memory_bytes_per_s": gpu["memory_bytes_per_s"]}
+    if gpu := find_datasheet(device_name):
+        return {"flops_per_s": gpu["bfloat16_flops_per_s"], "memory_bytes_per_s": gpu["memory_bytes_per_s"]}
     return NOMINAL_GPU
-
-
-@cache
-def _gpus() -> Mapping[str, Mapping[str, Any]]:
-    return tomllib.loads(files("mlabench.machine").joinpath("gpus.toml").read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from mlabench.machine.ceilings import Ceilings
 from mlabench.machine.memory import free_memory_bytes
 from mlabench.measure.timing.method import Budget, Call, Timer
+from mlabench.measure.timing.methods import choose_method, make_timer
 
 PROBE_BYTES = {"cpu": 256 << 20, "cuda": 8 << 30}
 """Size of the tensor that the traffic probes stream, where a quarter of the free memory holds it."""
@@ -18,8 +19,9 @@ PROBE_SIDE = {"cpu": 1024, "cuda": 8192}
 PROBE_BUDGET = Budget(max_s=0.5, min_samples=5, max_samples=50)
 
 
-def probe_ceilings(device: str, timer: Timer, dtypes: Sequence[str]) -> Ceilings:
-    """Measure the device's ceilings, each as the fastest of its samples."""
+def probe_ceilings(device: str, dtypes: Sequence[str]) -> Ceilings:
+    """Measure the device's ceilings, each as the fastest of its samples, by its default method: short and cold."""
+    timer = make_timer(choose_method("auto", device), device)
     return Ceilings(
         *_traffic_rates(device, timer),
         matmul_flops_per_s={dtype: _matmul_rate(device, timer, dtype) for dtype in dtypes},

@@ -58,7 +58,7 @@ def _make_runner(setup: Mapping[str, Any]) -> Runner:
 
 def _serve(runner: Runner, request: Mapping[str, Any], announce: Callable[[str], None]) -> Mapping[str, Any]:
     if request["do"] == "probe":
-        return {"ceilings": probe_ceilings(runner.device, runner.timer, request["dtypes"]).to_json()}
+        return {"ceilings": probe_ceilings(runner.device, request["dtypes"]).to_json()}
     case = Case.from_fields(request["case"], models=tuple(request["models"]))
     if request["do"] == "interleave":
         base, candidate = map(AskedSide.from_json, request["sides"])

@@ -1,9 +1,8 @@
 """What the CUDA methods share: the state of the L2 before a sample, events around it, and the SM clock during it."""
 
 import itertools
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -23,10 +22,6 @@ FLUSH_FACTOR = 5
 
 LEAD_FLUSHES = 4
 """Flushes queued ahead of a batch, so that the host is ahead of the device when it starts."""
-
-DELAYS_NS = tuple(range(0, 64_000, 8_000))
-"""One of these, at random, comes before a flush: samples at equal distances beat with the memory's refresh (some 4 us),
-and are not independent then."""
 
 WARMUP_CALLS = 3
 """Calls of one warm-up batch; there are several where they are short."""
@@ -131,22 +126,7 @@ def surroundings(device: int) -> Surroundings:
 
     if stamps is None:
         return Surroundings(capture(flush), nothing, None)
-    flushes = [capture(_after(delay, flush)) for delay in _delays()]
-    return Surroundings(lambda: random.choice(flushes)(), capture(stamps.mark), stamps)
-
-
-def _delays() -> Sequence[Call]:
-    from mlabench.measure.timing.device_clock import spin
-
-    return [spin(delay_ns) for delay_ns in DELAYS_NS]
-
-
-def _after(first: Call, second: Call) -> Call:
-    def both() -> None:
-        first()
-        second()
-
-    return both
+    return Surroundings(capture(flush), capture(stamps.mark), stamps)
 
 
 def _stamps(device: int) -> "Stamps | None":
