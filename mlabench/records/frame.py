@@ -22,10 +22,11 @@ COLUMNS = (
     *CHECK_COLUMNS,
     *("bind_s", "measure_s", "commit", "device_name"),
 )
-NULLABLE_INTEGERS = (*INTEGER_AXES, "samples", "workspace_bytes", "sm_clock_mhz")
+NULLABLE_INTEGERS = (*INTEGER_AXES, "samples", "workspace_bytes", "gpu_processes")
 NULLABLE_FLOATS = (
     *("latency_us", "latency_us_low", "latency_us_high", "bandwidth_bytes_per_s", "flops_per_s"),
-    *("floor_us", "fraction_of_floor", "power_w", "temperature_c", "relative_error", "lse_error"),
+    *("floor_us", "fraction_of_floor", "sm_clock_mhz", "sm_clock_change", "cycles", "power_w", "energy_j_per_call"),
+    *("energy_j_per_token", "temperature_c", "relative_error", "lse_error"),
     *("bind_s", "wall_s", "measure_s"),
 )
 DTYPES: dict[str, Any] = {

@@ -4,8 +4,7 @@
 
 Runs of 64 unchanged cases show the false alarms, single cases with a seeded slow-down the chance to find it, and both
 how often the 90% interval holds the true ratio. The numbers of `NOISES` are those of an H200. With `--pairs` the noise
-is that of recorded A/A pairs: of each, stretches of consecutive blocks are drawn. Record them long, as with
-`mlabench ab K K --min-effect 0.0001`, which goes on to the last look.
+is that of recorded A/A pairs: of each case, stretches of consecutive blocks are drawn from all runs that recorded it.
 """
 
 import argparse
@@ -16,11 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from mlabench.measure.blocks import collect_blocks
+from mlabench.measure.timing.method import Budget, Samples, collect
 from mlabench.records.paired_ratio import PairedRatio, paired_ratio
 from mlabench.records.pairs import Block, Pair, Plan, Side, load_pairs
+from mlabench.stats import median_interval
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.interleaved import judge_pairs, make_plan
 from tests.factories import make_case
@@ -95,24 +97,34 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, nargs="+", default=[])
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     asked = parser.parse_args()
-    recorded = [pair for path in asked.pairs for pair in load_pairs(path) if pair.blocks]
-    draws = {pair.case.label: recorded_blocks(pair.blocks) for pair in recorded} or {
+    recorded: dict[str, list[Block]] = {}
+    for pair in (pair for path in asked.pairs for pair in load_pairs(path)):
+        recorded.setdefault(f"{pair.case.label} · {pair.candidate.kernel}", []).extend(pair.blocks)
+    draws = {name: recorded_blocks(blocks) for name, blocks in recorded.items() if blocks} or {
         name: noise.blocks for name, noise in NOISES.items()
     }
     plan = unhurried_plan(asked.device)
+    replicas = max(1, asked.replicas // len(draws)) if recorded else asked.replicas
     study: dict[str, Any] = {
         "replicas": asked.replicas,
         "looks": list(plan.looks),
         "min_effect": plan.min_effect,
         "source": [str(path) for path in asked.pairs] or "simulated",
+        "replicas of a case": replicas,
         "unchanged, mixed": false_alarms(list(draws.values()), plan, asked.replicas),
     }
     for name, draw in draws.items():
-        study[name] = {"unchanged": false_alarms([draw], plan, max(1, asked.replicas // 10))}
+        study[name] = {} if recorded else {"unchanged": false_alarms([draw], plan, max(1, replicas // 10))}
         for slow_down in (0.0, plan.min_effect, *SLOW_DOWNS):
-            study[name][f"{slow_down:.0%} slower"] = power(draw, plan, slow_down, asked.replicas, name)
+            study[name][f"{slow_down:.0%} slower"] = power(draw, plan, slow_down, replicas, name)
+    study["found in all"] = {
+        f"{slow_down:.0%} slower": fmean(study[name][f"{slow_down:.0%} slower"]["found"] for name in draws)
+        for slow_down in SLOW_DOWNS
+    }
+    if recorded:
+        study["95% intervals of medians cover"] = fmean(interval_coverage(blocks, 50) for blocks in recorded.values())
     asked.out.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(study, indent=1))
+    print(json.dumps({name: study[name] for name in study if name not in draws}, indent=1))
 
 
 def unhurried_plan(device: str = "cuda") -> Plan:
@@ -131,6 +143,17 @@ def recorded_blocks(blocks: Sequence[Block]) -> Draw:
                 yield replace(block, candidate_us=tuple(factor * time_us for time_us in block.candidate_us))
 
     return draw
+
+
+def interval_coverage(blocks: Sequence[Block], trials: int) -> float:
+    """How often adaptive sampling's 95% interval holds the median of all recorded times, drawn independently."""
+    times_us = [time_us for block in blocks for time_us in block.base_us]
+    rng, middle, covered = random.Random(0), median(times_us), 0
+    for _ in range(trials):
+        samples, _ = collect(lambda count: Samples(tuple(rng.choices(times_us, k=count))), Budget(max_s=math.inf))
+        _, low, high = median_interval(samples.times_us)
+        covered += low <= middle <= high
+    return covered / trials
 
 
 def false_alarms(draws: Sequence[Draw], plan: Plan, runs: int) -> dict[str, Any]:

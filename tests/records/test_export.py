@@ -3,6 +3,7 @@ import io
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -14,7 +15,8 @@ from mlabench.cli import export as export_command
 from mlabench.errors import UsageError
 from mlabench.records import export
 from mlabench.records.export import FORMATS, MARKDOWN_COLUMNS, export_bytes, write_atomically
-from mlabench.records.frame import COLUMNS, frame
+from mlabench.records.frame import COLUMNS, DTYPES, frame
+from mlabench.records.metrics import METRICS
 from mlabench.records.store import Run
 from tests.factories import make_case, make_record, make_run, write_run
 
@@ -193,3 +195,34 @@ def test_the_command_refuses_a_folder_that_is_no_run(app: typer.Typer, tmp_path:
     done = CliRunner().invoke(app, [str(tmp_path)])
     assert isinstance(done.exception, UsageError)
     assert "is not a run directory" in str(done.exception)
+
+
+def test_a_table_holds_what_a_gpu_tells_and_what_it_does_not() -> None:
+    """Clocks that are no whole numbers, energy, and records without any of it, in one table."""
+    base = make_record(make_case(), method="sustained", latency_us=1000.0)
+    assert base.timing is not None
+    at_s = [0.02 * step for step in range(100)]
+    telemetry = {
+        "at_s": at_s,
+        "energy_j": [60.0 * (step // 5) for step in range(100)],
+        "sm_clock_mhz": [1980] * 100,
+        "power_w": [600.5] * 100,
+        "temperature_c": [51] * 100,
+        "compute_processes": [2] * 100,
+    }
+    clocks = tuple(1970.25 + 0.1 * step for step in range(len(base.timing.samples_us)))
+    told = replace(base, timing=replace(base.timing, sm_clocks_mhz=clocks), telemetry=telemetry)
+    untold = make_record(make_case(kv_len=8192))
+    table = frame([make_run(None, [told, untold])])
+    assert table["sm_clock_mhz"].tolist()[0] == pytest.approx(1971.2)
+    assert table["energy_j_per_call"].tolist()[0] == pytest.approx(0.6)
+    assert table["gpu_processes"].tolist()[0] == 2
+    assert (
+        table.loc[1, ["sm_clock_mhz", "sm_clock_change", "cycles", "energy_j_per_token", "gpu_processes"]].isna().all()
+    )
+
+
+def test_every_metric_that_may_be_missing_has_a_type() -> None:
+    (row,) = frame([make_run(None, [make_record(make_case(), status="oom")])]).to_dict("records")
+    missing = {metric.name for metric in METRICS if pandas.isna(row[metric.name])}
+    assert missing - DTYPES.keys() <= {"cache", "bound"}
