@@ -11,7 +11,7 @@ from typing import Any
 from mlabench import __version__
 
 COMMIT_VARIABLE = "MLABENCH_COMMIT"
-"""Names the commit where the sources were copied without their git folder."""
+"""Names the commit of sources that were copied; it outweighs a git folder beside them, which may be another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,11 @@ class Provenance:
 def take_provenance() -> Provenance:
     """The provenance of the code that runs now."""
     root = Path(__file__).resolve().parents[2]
+    if named := os.environ.get(COMMIT_VARIABLE):
+        return Provenance(__version__, named, None, source_digest())
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     if commit is None:
-        return Provenance(__version__, os.environ.get(COMMIT_VARIABLE) or None, None, source_digest())
+        return Provenance(__version__, None, None, source_digest())
     status = _git(root, "status", "--porcelain", "--", "mlabench", "kernels")
     return Provenance(__version__, commit, bool(status), source_digest())
 

@@ -4,7 +4,8 @@
 
 Runs of 64 unchanged cases show the false alarms, single cases with a seeded slow-down the chance to find it, and both
 how often the 90% interval holds the true ratio. The numbers of `NOISES` are those of an H200. With `--pairs` the noise
-is that of recorded A/A pairs: of each case, stretches of consecutive blocks are drawn from all runs that recorded it.
+is that of recorded A/A pairs: each simulated case draws its blocks from one recorded run of a case, so that what stays
+the same within a process stays so.
 """
 
 import argparse
@@ -30,9 +31,6 @@ from tests.factories import make_case
 CASES = [make_case(kv_len=1024 * step) for step in range(1, 65)]
 SIDE = Side("kernel", "triton", status="ok")
 SLOW_DOWNS = (0.02, 0.03, 0.05)
-STRETCH = 12
-"""Consecutive blocks that are drawn together from a record, so that what links them stays."""
-
 Draw = Callable[[random.Random, float], Iterator[Block]]
 """Endless blocks of a case whose candidate takes so many times as long."""
 
@@ -97,10 +95,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, nargs="+", default=[])
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     asked = parser.parse_args()
-    recorded: dict[str, list[Block]] = {}
-    for pair in (pair for path in asked.pairs for pair in load_pairs(path)):
-        recorded.setdefault(f"{pair.case.label} · {pair.candidate.kernel}", []).extend(pair.blocks)
-    draws = {name: recorded_blocks(blocks) for name, blocks in recorded.items() if blocks} or {
+    recorded: dict[str, list[Sequence[Block]]] = {}
+    for pair in (pair for path in asked.pairs for pair in load_pairs(path) if pair.blocks):
+        recorded.setdefault(f"{pair.case.label} · {pair.candidate.kernel}", []).append(pair.blocks)
+    draws = {name: recorded_blocks(runs) for name, runs in recorded.items()} or {
         name: noise.blocks for name, noise in NOISES.items()
     }
     plan = unhurried_plan(asked.device)
@@ -122,7 +120,7 @@ def main() -> None:
         for slow_down in SLOW_DOWNS
     }
     if recorded:
-        study["95% intervals of medians cover"] = fmean(interval_coverage(blocks, 50) for blocks in recorded.values())
+        study["95% intervals of medians cover"] = fmean(interval_coverage(runs, 50) for runs in recorded.values())
     asked.out.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: study[name] for name in study if name not in draws}, indent=1))
 
@@ -132,22 +130,21 @@ def unhurried_plan(device: str = "cuda") -> Plan:
     return replace(make_plan(device, len(CASES)), max_s=math.inf)
 
 
-def recorded_blocks(blocks: Sequence[Block]) -> Draw:
-    """Blocks drawn from a record, the candidate's times multiplied."""
+def recorded_blocks(runs: Sequence[Sequence[Block]]) -> Draw:
+    """Blocks drawn from one of the recorded runs of a case, the candidate's times multiplied."""
 
     def draw(rng: random.Random, factor: float) -> Iterator[Block]:
+        blocks = rng.choice(runs)
         while True:
-            start = rng.randrange(len(blocks))
-            for place in range(start, start + STRETCH):
-                block = blocks[place % len(blocks)]
-                yield replace(block, candidate_us=tuple(factor * time_us for time_us in block.candidate_us))
+            block = rng.choice(blocks)
+            yield replace(block, candidate_us=tuple(factor * time_us for time_us in block.candidate_us))
 
     return draw
 
 
-def interval_coverage(blocks: Sequence[Block], trials: int) -> float:
+def interval_coverage(runs: Sequence[Sequence[Block]], trials: int) -> float:
     """How often adaptive sampling's 95% interval holds the median of all recorded times, drawn independently."""
-    times_us = [time_us for block in blocks for time_us in block.base_us]
+    times_us = [time_us for blocks in runs for block in blocks for time_us in block.base_us]
     rng, middle, covered = random.Random(0), median(times_us), 0
     for _ in range(trials):
         samples, _ = collect(lambda count: Samples(tuple(rng.choices(times_us, k=count))), Budget(max_s=math.inf))

@@ -63,15 +63,15 @@ def test_one_slow_case_of_64_is_found_and_no_other() -> None:
     assert [place for place, point in enumerate(points) if point.verdict is Verdict.SLOWER] == [17]
 
 
-def test_recorded_blocks_are_drawn_in_stretches() -> None:
-    blocks = take_blocks(NOISES["memory-bound"].blocks, PLAN, 1.0, "record")
-    stream = recorded_blocks(blocks)(random.Random(1), 1.5)
-    drawn = [next(stream) for _ in range(error_rates.STRETCH)]
-    first = [block.base_us for block in blocks].index(drawn[0].base_us)
-    for place, block in enumerate(drawn, start=first):
-        source = blocks[place % len(blocks)]
-        assert block.base_us == source.base_us
-        assert block.candidate_us == pytest.approx([1.5 * time_us for time_us in source.candidate_us])
+def test_a_simulated_case_draws_from_one_recorded_run() -> None:
+    runs = [take_blocks(Noise(level_us, 0.004).blocks, PLAN, 1.0, "record") for level_us in (100.0, 200.0)]
+    for seed in range(10):
+        stream = recorded_blocks(runs)(random.Random(seed), 1.5)
+        drawn = [next(stream) for _ in range(50)]
+        (run,) = (run for run in runs if drawn[0].base_us in [block.base_us for block in run])
+        for block in drawn:
+            (source,) = (source for source in run if source.base_us == block.base_us)
+            assert block.candidate_us == pytest.approx([1.5 * time_us for time_us in source.candidate_us])
 
 
 def test_the_study_reads_recorded_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
