@@ -12,7 +12,8 @@ class ExitCode(IntEnum):
     baseline that this machine can be held against (4) nothing is judged. An incorrect kernel (5) needs no baseline to
     be wrong, and must not hide behind a run without any time (6), which in turn would make every point look lost (1). A
     regression stands whatever else remains unclear (3). What is left has compared at least one point, and every one of
-    them is fine. A sweep gives 0, 2, 5, 6 or 130, a report or an export 0, 2 or 6.
+    them is fine. A sweep gives 0, 2, 5, 6 or 130, as does `ab`; a comparison, a report, an export or an
+    inspection 0, 2 or 6. The doctor gives 0, 2, or 1: something is bad.
     """
 
     PASS = 0

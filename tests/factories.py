@@ -12,7 +12,7 @@ from mlabench.machine.ceilings import Ceilings
 from mlabench.machine.fingerprint import Fingerprint
 from mlabench.records.manifest import Manifest
 from mlabench.records.record import Record, Status, Timing
-from mlabench.records.store import RecordWriter, Run, create_run
+from mlabench.records.store import RecordWriter, Run, claim_directory, write_manifest
 
 CEILINGS = {
     "cpu": Ceilings(20e9, 15e9, 16e9, {"float32": 100e9, "bfloat16": 50e9}),
@@ -136,6 +136,12 @@ def make_run(
         "ceilings": CEILINGS[device],
     }
     return Run(path or Path(f"synthetic-{device}"), Manifest(**values | overrides), tuple(records), tuple(warnings))
+
+
+def create_run(path: Path, manifest: Manifest) -> None:
+    """Make a run directory with its manifest and no record yet."""
+    claim_directory(path)
+    write_manifest(path, manifest)
 
 
 def write_run(path: Path, run: Run) -> Path:

@@ -16,15 +16,30 @@ from mlabench.cases.where import keep_where
 from mlabench.cli.show import progress
 from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device
+from mlabench.measure.base_kernels import TABLE, is_own, read_kernels
 from mlabench.measure.config import SweepConfig, load_config
-from mlabench.measure.kernels import Kernel, find_kernel
+from mlabench.measure.kernels import Kernel, all_kernels, find_kernel
 from mlabench.measure.plan import make_points
-from mlabench.measure.side_by_side import Matchup, checkouts, match_up, run_side_by_side
+from mlabench.measure.side_by_side import Matchup, checkouts, match_up, run_side_by_side, same_sources
+from mlabench.measure.sources import folder_of, package_of, root_of
 from mlabench.measure.timing.methods import choose_cache, choose_method
 from mlabench.records.paired_ratio import MIN_BLOCKS, paired_ratio
 from mlabench.records.pairs import PAIRS_FOLDER, Pair, Plan
+from mlabench.records.store import load_run
 from mlabench.units import format_ratio_interval
-from mlabench.verdict.interleaved import MAX_S, AbGateResult, AbResult, ab_result, judge_pairs, make_plan, plan_settings
+from mlabench.verdict.compare import Point
+from mlabench.verdict.comparison import warn_of_effect
+from mlabench.verdict.interleaved import (
+    LEAST_EFFECTS,
+    MAX_S,
+    AbGateResult,
+    AbResult,
+    ab_result,
+    judge_pairs,
+    make_plan,
+    missing_point,
+    plan_settings,
+)
 
 AT_HAND = "the sources at hand"
 
@@ -39,6 +54,17 @@ class Asked:
     min_effect: float | None = None
     max_s: float = MAX_S
     out: Path | None = None
+    allow_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The pairs, how they were measured, and lines about all of them."""
+
+    pairs: tuple[Pair, ...]
+    plan: Plan
+    gpu_state: Mapping[str, Any] | None
+    warnings: tuple[str, ...]
 
 
 def run_ab(base_commit: str, asked: Asked) -> AbGateResult:
@@ -47,15 +73,20 @@ def run_ab(base_commit: str, asked: Asked) -> AbGateResult:
     Raises `UsageError`, and `typer.Exit` when interrupted.
     """
     settings = _resolve(asked)
-    points = [(point.case, point.kernel) for point in make_points(settings, settings.device) if point.kernel]
+    every = make_points(settings, settings.device)
+    points = [(point.case, point.kernel) for point in every if point.kernel]
     if not points:
         raise UsageError("none of the chosen kernels takes any of the cases: choose others with --kernel or -a")
     with checkouts() as side:
         matchups = [match_up(case, side(kernel, base_commit), side(kernel, None)) for case, kernel in points]
-        pairs, plan = _measure(settings, matchups, asked)
-    commit = next(pair.base.commit for pair in pairs) or base_commit
+        gone, warnings = _gone(settings, matchups, tuple(dict.fromkeys(point.case for point in every)))
+        measured = _measure(settings, matchups, asked)
+    commit = measured.pairs[0].base.commit or base_commit
     name = commit[:12] if commit.startswith(base_commit) else f"{base_commit} ({commit[:12]})"
-    return AbGateResult(AT_HAND, (name,), plan_settings(plan), judge_pairs(pairs))
+    judged = judge_pairs(measured.pairs, measured.gpu_state, allow_new=asked.allow_new)
+    told = plan_settings(measured.plan)
+    told = replace(told, others={**told.others, "allow_new": asked.allow_new})
+    return AbGateResult(AT_HAND, (name,), told, (*gone, *judged), (*measured.warnings, *warnings))
 
 
 def run_two(base: str, candidate: str, asked: Asked) -> AbResult:
@@ -74,8 +105,8 @@ def run_two(base: str, candidate: str, asked: Asked) -> AbResult:
     cases = _cases_of(settings, base_kernel)
     with checkouts() as side:
         sides = side(base_kernel, base_commit), side(candidate_kernel, candidate_commit)
-        pairs, plan = _measure(settings, [match_up(case, *sides) for case in cases], asked)
-    return ab_result(base, candidate, pairs, plan)
+        measured = _measure(settings, [match_up(case, *sides) for case in cases], asked)
+    return ab_result(base, candidate, measured.pairs, measured.plan, measured.gpu_state, measured.warnings)
 
 
 def parse_side(text: str) -> tuple[Kernel, str | None]:
@@ -113,8 +144,45 @@ def _cases_of(settings: SweepConfig, kernel: Kernel) -> Sequence[Case]:
     return cases
 
 
-def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -> tuple[tuple[Pair, ...], Plan]:
+def _gone(
+    settings: SweepConfig, matchups: Sequence[Matchup], cases: Sequence[Case]
+) -> tuple[list[Point], tuple[str, ...]]:
+    """The points of kernels that are in the base's table of the suite and in none now, unless kernels were chosen.
+
+    And a warning where that table cannot be read.
+    """
+    own = [m for m in matchups if m.base.folder and is_own(folder_of(package_of(m.base.kernel.target)))]
+    if settings.kernel or not own:
+        return [], ()
+    before = read_kernels(root_of(Path(str(own[0].base.folder))))
+    if not before:
+        return [], (f"the base's {TABLE} cannot be read: a kernel that was deleted since does not show",)
+    names = {kernel.name for kernel in all_kernels()}
+    gone = [kernel for kernel in before if kernel.name not in names and settings.device in kernel.devices]
+    points = [
+        missing_point(case, kernel.name, settings.method)
+        for kernel in gone
+        for case in cases
+        if case.variant.contract == kernel.contract
+    ]
+    return points, ()
+
+
+def _warnings(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -> tuple[str, ...]:
+    same = [
+        f"the kernels' sources are the same on both sides: every file of {package}"
+        for package in same_sources(matchups)
+    ]
+    return (*same, *warn_of_effect(asked.min_effect, LEAST_EFFECTS[settings.device][0], settings.device))
+
+
+def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -> Measured:
     plan = make_plan(settings.device, len(matchups), asked.min_effect, asked.max_s)
+    if asked.max_s >= settings.timeout_s:
+        raise UsageError(
+            f"--max-s {asked.max_s:g} must be less than the {settings.timeout_s:g} s after which a case is given up"
+        )
+    warnings = _warnings(settings, matchups, asked)
     path = asked.out or PAIRS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.device}"
     typer.echo(f"mlabench: {len(matchups)} points on the {settings.device} device, into {path}", err=True)
     try:
@@ -130,7 +198,7 @@ def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -
     except KeyboardInterrupt:
         typer.echo(f"mlabench: interrupted; what was measured is in {path}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    return pairs, plan
+    return Measured(pairs, plan, load_run(path).manifest.gpu_state, warnings)
 
 
 def _line(pair: Pair) -> str:

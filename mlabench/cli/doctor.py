@@ -2,13 +2,11 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mlabench.cli.show import console, progress
-from mlabench.errors import UsageError
 from mlabench.units import format_seconds
 
 if TYPE_CHECKING:
@@ -22,6 +20,9 @@ STYLES = {"good": "green", "warning": "yellow", "bad": "bold red", "not here": "
 def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Sample less: done in some 15 seconds.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Which device to examine.")] = "auto",
+    method: Annotated[
+        str, typer.Option(help="Timing method to test: graph or events on a GPU, cpu on a CPU; sustained cannot be.")
+    ] = "auto",
     cross_check: Annotated[
         bool,
         typer.Option("--cross-check", help="Time the same launches with CUPTI, NVBench, Proton and do_bench (GPU)."),
@@ -36,17 +37,20 @@ def doctor(
 ) -> None:
     """Say what machine this is, what is missing, whether the kernels are correct, and test the timer.
 
-    Exit codes: 0 nothing is bad (there may be warnings); 1 something is bad: numbers from here are not to be trusted;
-    2 usage error.
+    Exit codes: 0 nothing is bad (there may be warnings); 1 something is bad: numbers from here are not to be trusted,
+    or --cross-check or --counters could not be done; 2 usage error.
 
     Example: mlabench doctor --quick
     """
     # Here, so that the help of any command stays quick.
+    from mlabench.cli.outputs import STANDARD_OUTPUT, check_targets, write_output
     from mlabench.doctor.examine import choose_sections, diagnose
+    from mlabench.doctor.timer import choose_tested
     from mlabench.machine.detect import choose_device
 
     chosen = choose_device(device)
-    _check_target(json_path)
+    tested = choose_tested(method, chosen)
+    check_targets({"json": json_path})
     sections = choose_sections({"cross_check": cross_check, "counters": counters})
     with progress(len(sections)) as shown:
         diagnosis = diagnose(
@@ -55,31 +59,15 @@ def doctor(
             sections,
             lambda section: shown.start(section.title),
             lambda examined: shown.finish(f"{examined.section.title}: {format_seconds(examined.wall_s)}"),
+            tested,
         )
-    if json_path is not None:
-        _write_json(diagnosis, json_path)
-    if json_path == "-":
+    if json_path == STANDARD_OUTPUT:
         print(_outcome(diagnosis), file=sys.stderr)
     else:
         _print(diagnosis)
+    if json_path is not None:
+        write_output("json", json_path, json.dumps(diagnosis.to_json(), indent=1, allow_nan=False) + "\n")
     raise typer.Exit(diagnosis.exit_code)
-
-
-def _check_target(json_path: str | None) -> None:
-    """Before anything is measured. Raises `UsageError`."""
-    if json_path not in (None, "-") and not Path(str(json_path)).absolute().parent.is_dir():
-        raise UsageError(f"cannot write to {json_path}: its folder is not there; choose another --json")
-
-
-def _write_json(diagnosis: "Diagnosis", target: str) -> None:
-    text = json.dumps(diagnosis.to_json(), indent=1, allow_nan=False) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write to {target}: {error.strerror or error}; choose another --json") from None
 
 
 def _print(diagnosis: "Diagnosis") -> None:

@@ -12,7 +12,8 @@ from mlabench.verdict.noise import NOISE
 if TYPE_CHECKING:
     from mlabench.verdict.gate import GateResult
 
-_DEFAULT_EFFECTS = ", ".join(f"{noise.min_effect} on {device}" for device, noise in NOISE.items())
+_STORED_EFFECTS = ", ".join(f"{noise.min_effect} on {device}" for device, noise in NOISE.items())
+_DEFAULT_EFFECTS = f"{_STORED_EFFECTS}; with --ab 0.01 on cuda, 0.05 on cpu"
 
 
 def gate(
@@ -66,11 +67,28 @@ def gate(
     kernel: Annotated[list[str] | None, typer.Option(help="With --ab: a kernel or backend.")] = None,
     config: Annotated[Path | None, typer.Option(help="With --ab: a sweep's TOML file.")] = None,
     device: Annotated[str | None, typer.Option(help="With --ab: auto, cpu or cuda.", show_default="auto")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="With --ab: short for -a dtype=...", show_default="bfloat16")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="With --ab: graph or events on a GPU, cpu on a CPU.", show_default="auto")
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="With --ab: last-level cache, cold or warm.", show_default="auto")
+    ] = None,
+    where: Annotated[str | None, typer.Option(help="With --ab: keep cases for which this holds.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="With --ab: seed of the inputs and of the order.", show_default="0")
+    ] = None,
+    allow_new: Annotated[
+        bool, typer.Option("--allow-new", help="With --ab: a kernel that the commit lacks is new, and not renamed.")
+    ] = False,
     max_s: Annotated[
         float | None, typer.Option(help="With --ab: longest alternating of one case, in seconds.", show_default="5")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="With --ab: run directory to make.", show_default="results/runs/ab/DATE-TIME")
+        Path | None,
+        typer.Option(help="With --ab: run directory to make.", show_default="results/runs/ab/DATE-TIME-DEVICE"),
     ] = None,
     static: Annotated[
         bool,
@@ -82,7 +100,7 @@ def gate(
     """Fail if a run is slower than its baseline, wrong, or cannot be judged.
 
     A run is held against stored ones; with --ab the kernels are measured in turns with those of another commit, which
-    finds slow-downs of 2%; with --static their machine code is compared, without a GPU.
+    on a GPU finds slow-downs of 2%; with --static their machine code is compared, without a GPU.
 
     Exit codes: 0 pass; 1 regression (slower, missing, no longer measured, or an exact count changed); 2 usage error;
     3 inconclusive, or a kernel without a baseline fails; 4 baseline missing, or of another machine, software or method;
@@ -97,6 +115,12 @@ def gate(
         "--kernel": kernel,
         "--config": config,
         "--device": device,
+        "--dtype": dtype,
+        "--method": method,
+        "--cache": cache,
+        "--where": where,
+        "--seed": seed,
+        "--allow-new": allow_new,
         "--max-s": max_s,
         "--out": out,
     }
@@ -110,23 +134,18 @@ def gate(
     else:
         _refuse(stored, "--ab does not take {}: it measures both sides itself")
     # Here, so that the help of any command stays quick.
-    from mlabench.cli.outputs import check_targets, deliver
+    from mlabench.cli.outputs import check_targets, deliver, refusals_to
     from mlabench.records.store import newest_run
     from mlabench.verdict.gate import run_gate
-    from mlabench.verdict.outputs import GATE_FORMATS
-    from mlabench.verdict.outputs.github import refusal
+    from mlabench.verdict.outputs import GATE_FORMATS, GATE_REFUSALS
 
     targets = {"json": json_path, "markdown": markdown_path, "junit": junit_path, "github": "-" if github else None}
     check_targets(targets)
-    try:
+    with refusals_to(targets, GATE_REFUSALS):
         if ab_commit is None:
             result = run_gate(current or newest_run(), baseline or (), min_effect, allow_missing)
         else:
             result = _measure(ab_commit, ab, min_effect)
-    except UsageError as error:
-        if github:
-            print(refusal(str(error)), end="")
-        raise
     deliver(result, GATE_FORMATS, targets, show_all)
     raise typer.Exit(result.exit_code.value)
 
@@ -140,18 +159,17 @@ def _measure(commit: str, options: Mapping[str, Any], min_effect: float | None) 
     from mlabench.cli.ab_steps import Asked, run_ab
     from mlabench.verdict.interleaved import MAX_S
 
-    given = {
-        "model": tuple(options["--model"] or ()),
-        "kernel": tuple(options["--kernel"] or ()),
-        "device": options["--device"] or "",
-    }
+    given = {name: tuple(options[f"--{name}"]) for name in ("model", "kernel") if options[f"--{name}"]}
+    given |= {name: options[f"--{name}"] for name in ("device", "method", "cache", "where", "seed")}
+    dtype = [f"dtype={options['--dtype']}"] if options["--dtype"] else []
     asked = Asked(
-        options["--axis"] or (),
-        {name: value for name, value in given.items() if value},
+        (*(options["--axis"] or ()), *dtype),
+        {name: value for name, value in given.items() if value is not None},
         options["--config"],
         min_effect,
         MAX_S if options["--max-s"] is None else options["--max-s"],
         options["--out"],
+        options["--allow-new"],
     )
     return run_ab(commit, asked)
 

@@ -14,6 +14,8 @@ _STYLES = {ExitCode.PASS: "green", ExitCode.INCONCLUSIVE: "yellow"}
 
 def print_result(result: Comparison, show_all: bool, sort: str = "ratio") -> None:
     """Print what moved, the worst first or by name, and the outcome in the last line."""
+    # Why there is nothing to see is then what there is to see.
+    show_all = show_all or result.exit_code is ExitCode.NOTHING_MEASURED
     for warning in result.warnings:
         _line(f"warning: {plain(warning)}", "yellow")
     listed = [point for point in result.points if show_all or is_notable(point)]
@@ -27,8 +29,8 @@ def print_result(result: Comparison, show_all: bool, sort: str = "ratio") -> Non
     if not isinstance(result, GateResult):
         _line(result.summary, "bold")
         return
-    if code in result.hints:
-        _line(f"hint: {result.hints[code]}")
+    if result.hint:
+        _line(f"hint: {result.hint}")
     _line(result.summary, f"bold {_STYLES.get(code, 'red')}")
 
 

@@ -1,8 +1,9 @@
-"""Where the outputs of a comparison go: files, or one of them to standard output."""
+"""Where the outputs of a command go: files, or one of them to standard output."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +20,23 @@ T = TypeVar("T", bound=Comparison)
 
 
 def check_targets(targets: Mapping[str, str | None]) -> None:
-    """Raise `UsageError` if more than one output, by its option's name, is to go to standard output."""
+    """Before anything is measured: can every output, by its option's name, be written?
+
+    Raises `UsageError` for two that go to one place, and for a file that cannot be written.
+    """
     there = [f"--{name}" for name, target in targets.items() if target == STANDARD_OUTPUT]
     if len(there) > 1:
         raise UsageError(f"{' and '.join(there)} cannot share standard output: give all but one a file")
+    taken: dict[Path, str] = {}
+    for name, target in targets.items():
+        if target is None or target == STANDARD_OUTPUT:
+            continue
+        path = Path(target)
+        if obstacle := _obstacle(path):
+            raise UsageError(f"cannot write to {target}: {obstacle}; choose another --{name}")
+        other = taken.setdefault(path.resolve(), name)
+        if other != name:
+            raise UsageError(f"--{other} and --{name} cannot share {target}: give each a file of its own")
 
 
 def deliver(
@@ -32,22 +46,44 @@ def deliver(
     show_all: bool,
     sort: str = "ratio",
 ) -> None:
-    """Write the result in each format that has a target, a file or `-`, and print its table where there is room for it.
+    """Print the result's table where there is room for it, and write it in each format that has a target.
 
-    Raises `UsageError` for a file that cannot be written.
+    What was measured is shown first, whatever becomes of the files. Raises `UsageError` for one that cannot be written.
     """
-    for name, target in targets.items():
-        if target == STANDARD_OUTPUT:
+    files = {name: target for name, target in targets.items() if target is not None and target != STANDARD_OUTPUT}
+    for name in targets.keys() - files.keys():
+        if targets[name] is not None:
             sys.stdout.write(formats[name](result))
-        elif target is not None:
-            _write(Path(target), formats[name](result), name)
     if any(target == STANDARD_OUTPUT for name, target in targets.items() if name != GITHUB):
         print(result.summary, file=sys.stderr)
     else:
         print_result(result, show_all, sort)
+    for name, target in files.items():
+        write_output(name, target, formats[name](result))
 
 
-def _write(path: Path, text: str, name: str) -> None:
+@contextlib.contextmanager
+def refusals_to(
+    targets: Mapping[str, str | None], formats: Mapping[str, Callable[[UsageError], str]]
+) -> Iterator[None]:
+    """Write a `UsageError` to every target before it goes on, so that no file of a run that passed is left there."""
+    try:
+        yield
+    except UsageError as error:
+        for name, target in targets.items():
+            if target is not None:
+                # Why nothing was judged matters more than that it could not be written.
+                with contextlib.suppress(UsageError):
+                    write_output(name, target, formats[name](error))
+        raise
+
+
+def write_output(name: str, target: str, text: str) -> None:
+    """Write to a file or `-`. Raises `UsageError` with the option's name for a file that cannot be written."""
+    if target == STANDARD_OUTPUT:
+        sys.stdout.write(text)
+        return
+    path = Path(target)
     # Other commands of a CI step write to its summary too.
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     mode = "a" if step_summary and path == Path(step_summary) else "w"
@@ -56,3 +92,13 @@ def _write(path: Path, text: str, name: str) -> None:
             file.write(text)
     except OSError as error:
         raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --{name}") from None
+
+
+def _obstacle(path: Path) -> str:
+    """Why a file cannot be written; empty if it can."""
+    if path.is_dir():
+        return "it is a folder"
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return "its folder is not there"
+    return "" if os.access(path if path.exists() else folder, os.W_OK) else "permission denied"

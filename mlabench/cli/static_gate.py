@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlabench.cli.inspect import inspect_with_progress
+from mlabench.cli.outputs import STANDARD_OUTPUT, check_targets, refusals_to, write_output
 from mlabench.cli.show import console, print_table
-from mlabench.errors import ExitCode, UsageError
+from mlabench.errors import ExitCode
 from mlabench.units import NOT_MEASURED, format_exact
+from mlabench.verdict.outputs import GATE_REFUSALS
 
 if TYPE_CHECKING:
     from mlabench.machine_code.compare import Difference
@@ -30,6 +32,20 @@ def run_static(
     The baseline is by default the committed one of this Triton version. Raises `UsageError` for names that are unknown
     and a JSON file that cannot be written, `MissingBaselineError` for a baseline that cannot be compared with.
     """
+    targets = {"json": json_path}
+    check_targets(targets)
+    with refusals_to(targets, GATE_REFUSALS):
+        result = _inspect(baseline, kernels, archs)
+    if json_path == STANDARD_OUTPUT:
+        print(result.summary, file=sys.stderr)
+    else:
+        _print_result(result)
+    if json_path is not None:
+        write_output("json", json_path, json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
+    return result.exit_code
+
+
+def _inspect(baseline: Path | None, kernels: Sequence[str], archs: Sequence[str]) -> "StaticResult":
     from mlabench.machine_code.archs import find_archs
     from mlabench.machine_code.inspect import compiler_versions, make_jobs, select_kernels
     from mlabench.machine_code.static_gate import StaticResult, load_baseline, select_rows
@@ -38,25 +54,7 @@ def run_static(
     path, stored = load_baseline(baseline, *compiler_versions(targets))
     names = [kernel.name for kernel in chosen] if kernels else []
     rows = select_rows(stored, names, [arch.name for arch in targets])
-    result = StaticResult(path, rows, inspect_with_progress(make_jobs(chosen, targets)))
-    if json_path is not None:
-        _write_json(result, json_path)
-    if json_path == "-":
-        print(result.summary, file=sys.stderr)
-    else:
-        _print_result(result)
-    return result.exit_code
-
-
-def _write_json(result: "StaticResult", target: str) -> None:
-    text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write to {target}: {error.strerror or error}; choose another --json") from None
+    return StaticResult(path, rows, inspect_with_progress(make_jobs(chosen, targets)))
 
 
 def _print_result(result: "StaticResult") -> None:

@@ -19,6 +19,7 @@ from mlabench.measure.plan import Point, estimate_point_s, make_points
 from mlabench.measure.sweep import open_sweep, run_sweep
 from mlabench.measure.timing.methods import choose_cache, choose_method
 from mlabench.records.metrics import latency_us
+from mlabench.records.pairs import load_sweep
 from mlabench.records.record import Record
 from mlabench.records.store import RUNS_FOLDER, is_run, load_run, newest_run
 from mlabench.units import format_bytes, format_latency, format_seconds
@@ -65,7 +66,7 @@ def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any
 
 
 def _stored_config(path: Path) -> SweepConfig:
-    run = load_run(path)
+    run = load_sweep(path)
     for warning in run.warnings:
         typer.echo(f"mlabench: warning: {warning}", err=True)
     stored = SweepConfig.from_json(run.manifest.config)

@@ -98,22 +98,24 @@ class CountedCase:
 def examine_counters(examination: Examination) -> list[Finding]:
     """Run the cases under ncu and judge what it counted."""
     if examination.device != "cuda":
-        return [Finding("counters", "not here", "they are a GPU's")]
+        return [Finding("counters", "bad", "nothing was proven: they are a GPU's", "ask for them where there is a GPU")]
     ncu = shutil.which("ncu")
     if ncu is None:
-        return [Finding("counters", "not here", "ncu is not on the PATH", "install Nsight Compute, add its folder")]
+        text = "nothing was proven: ncu is not on the PATH"
+        return [Finding("counters", "bad", text, "install Nsight Compute, add its folder")]
     asked = (*CASES, *PLANTED)
     log, workspaces = _count(ncu, asked)
     try:
         return judge_counters(asked, parse_ncu(log), most_passes(log), workspaces)
     except UsageError as error:
-        return [Finding("counters", "warning", str(error), "see `ncu --version` and the driver")]
+        text = f"nothing was proven: {error}"
+        return [Finding("counters", "bad", text, "see `ncu --version` and the driver")]
 
 
 def judge_counters(
     asked: Sequence[Axes], counted: Sequence[Counted], passes: int | None, workspaces: Sequence[int | None]
 ) -> list[Finding]:
-    """Whether cold is cold, the planted warm calls show as warm, and the bytes agree.
+    """Whether cold is cold, the planted warm calls show as warm, and the bytes agree; bad, too, if a case is missing.
 
     `workspaces` are the sizes of what the kernels allocated beside the case's tensors, in bytes.
     """
@@ -124,9 +126,9 @@ def judge_counters(
     findings = [_judge_passes(passes)] if passes != 1 else []
     if len(cases) < len(asked):
         text = f"{len(asked) - len(cases)} of {len(asked)} cases launched nothing"
-        findings.append(Finding("cases", "warning", text, "see the child's traceback above"))
+        findings.append(Finding("cases", "bad", text, "see the child's traceback above"))
     if cold:
-        findings += [_judge_cold(cold), _judge_bytes(cold)]
+        findings += [_judge_cold(cold, sum(not axes.get("warm") for axes in asked)), _judge_bytes(cold)]
     if warm:
         findings.append(_judge_planted(warm))
     return findings
@@ -139,16 +141,21 @@ def _judge_passes(passes: int | None) -> Finding:
     return Finding("passes", "bad", text, "ask for fewer metrics (mlabench/doctor/ncu.py)")
 
 
-def _judge_cold(cases: Sequence[CountedCase]) -> Finding:
+def _judge_cold(cases: Sequence[CountedCase], asked: int) -> Finding:
     warm = [case for case in cases if case.cold_share < LEAST_COLD]
     least = min(cases, key=lambda case: case.cold_share)
     text = (
-        f"{len(cases) - len(warm)} of {len(cases)} cases of {_sizes(cases)} KV read at least "
+        f"{len(cases) - len(warm)} of {asked} cases of {_sizes(cases)} KV read at least "
         f"{format_percent(LEAST_COLD)} of it from memory; the least {format_percent(least.cold_share, 1)} "
         f"({least.label})"
     )
-    mend = "the flush leaves lines in the cache: trust no cold time here"
-    return Finding("cold by counters", "bad" if warm else "good", text, mend if warm else "", _data(cases))
+    if len(cases) < asked:
+        text += f"; {asked - len(cases)} were not counted"
+    if not warm and len(cases) == asked:
+        return Finding("cold by counters", "good", text, data=_data(cases))
+    leaves = "the flush leaves lines in the cache: trust no cold time here"
+    mend = leaves if warm else "see why under cases"
+    return Finding("cold by counters", "bad", text, mend, _data(cases))
 
 
 def _judge_planted(cases: Sequence[CountedCase]) -> Finding:

@@ -76,6 +76,7 @@ class Diagnosis:
             "created_at": self.created_at,
             "device": self.examination.device,
             "quick": self.examination.quick,
+            "method": self.examination.method,
             "fingerprint": self.examination.fingerprint.to_json(),
             "provenance": take_provenance().to_json(),
             "exit_code": self.exit_code,
@@ -94,10 +95,11 @@ def diagnose(
     sections: Sequence[Section],
     on_start: Callable[[Section], None],
     on_end: Callable[[Examined], None],
+    method: str = "auto",
 ) -> Diagnosis:
-    """Make the sections one after the other; `on_start` and `on_end` hear of each."""
+    """Make the sections one after the other; `on_start` and `on_end` hear of each. The self-test is of `method`."""
     _leave_a_core_free(device)
-    examination = Examination(device, quick, take_fingerprint(device))
+    examination = Examination(device, quick, take_fingerprint(device), method)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     examined = []
     for section in sections:

@@ -7,7 +7,10 @@ from typing import Any, Literal
 from mlabench.machine.fingerprint import DeviceKind, Fingerprint
 
 Status = Literal["good", "warning", "bad", "not here"]
-"""`bad`: numbers from here are not to be trusted. `not here`: could not be looked at, or is not installed."""
+"""`bad`: numbers from here are not to be trusted, or a proof that was asked for could not be made.
+
+`not here`: could not be looked at, or is not installed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What every section is given. `quick` asks for fewer samples."""
+    """What every section is given. `quick` asks for fewer samples, `method` names the one that the self-test is of."""
 
     device: DeviceKind
     quick: bool
     fingerprint: Fingerprint
+    method: str = "auto"
 
 
 Examine = Callable[[Examination], list[Finding]]

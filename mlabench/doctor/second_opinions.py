@@ -26,11 +26,16 @@ class NoAnswer(Exception):  # noqa: N818
 
 
 def examine_second_opinions(examination: Examination) -> list[Finding]:
-    """Ask every tool that is installed, each in a process of its own."""
+    """Ask every tool that is installed, each in a process of its own. That none answers is bad."""
     if examination.device != "cuda":
-        return [Finding("second opinions", "not here", "the tools time GPU launches alone")]
+        text = "nothing was checked: the tools time GPU launches alone"
+        return [Finding("second opinions", "bad", text, "ask for them where there is a GPU")]
     ours = _ask(OURS)
-    return [_opinion(opinion, ours) for opinion in OPINIONS]
+    findings = [_opinion(opinion, ours) for opinion in OPINIONS]
+    if not any(finding.data for finding in findings):
+        text = "nothing was checked: no tool answered"
+        findings.append(Finding("second opinions", "bad", text, "install one of those above"))
+    return findings
 
 
 def judge_opinion(opinion: Opinion, theirs: Mapping[str, Sequence[float]], ours: Mapping[str, Any]) -> Finding:

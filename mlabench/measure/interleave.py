@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mlabench.cases.case import Case
 from mlabench.machine.telemetry import Telemetry
 from mlabench.measure.blocks import chunk_calls, collect_blocks
+from mlabench.measure.copies import load_copy
 from mlabench.measure.inputs import negate
 from mlabench.measure.kernels import Kernel, find_kernel, launch_config, workspace_bytes
 from mlabench.measure.runner import Bound, NotMeasured, Prepared, Runner
-from mlabench.measure.sources import load_copy, package_of
+from mlabench.measure.sources import package_of
 from mlabench.measure.timing.method import Call, Samples, Timer, nothing
 from mlabench.records.pairs import Block, Pair, Plan, Side
 

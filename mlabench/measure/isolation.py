@@ -75,11 +75,6 @@ class Worker:
             self.stop()
         return answer
 
-    @property
-    def process_id(self) -> int | None:
-        """The running process; None where there is none."""
-        return self._process.pid if self._process else None
-
     def stop(self) -> None:
         """End the process."""
         process, self._process, self._answered, self._unread = self._process, None, 0, b""

@@ -16,11 +16,11 @@ from mlabench.measure.config import SweepConfig
 from mlabench.measure.interleave import AskedSide, describe
 from mlabench.measure.isolation import Worker, WorkerDied, WorkerSetup
 from mlabench.measure.kernels import Kernel
-from mlabench.measure.sources import Source, checked_out, folder_of, package_of
+from mlabench.measure.sources import Source, checked_out, folder_of, package_of, sources_digest
 from mlabench.measure.timing.method import Budget
 from mlabench.records.manifest import Manifest
 from mlabench.records.pairs import Pair, Plan, Side, append_pair
-from mlabench.records.store import WORKER_LOG_NAME, claim_directory, hold_directory, write_manifest
+from mlabench.records.store import WORKER_LOG_NAME, claim_directory, hold_directory, is_run, write_manifest
 
 MakeSide = Callable[[Kernel, str | None], AskedSide]
 
@@ -79,6 +79,8 @@ def run_side_by_side(
     log = path / WORKER_LOG_NAME
     worker = Worker(WorkerSetup(config.device, config.method, config.cache, config.seed, budget, log))
     pairs: list[Pair] = []
+    if is_run(path):
+        raise UsageError(f"{path} already holds a run: choose another --out")
     with hold_directory(path):
         claim_directory(path)
         try:
@@ -112,6 +114,20 @@ def measure_pair(worker: Worker, matchup: Matchup, plan: Plan, config: SweepConf
         candidate = _lost(matchup.candidate, worker.at != "base", reason)
         pair = Pair(case, base, candidate, config.method, config.cache, config.seed, plan, started_at=started_at)
         return replace(pair, wall_s=time.perf_counter() - start)
+
+
+def same_sources(matchups: Sequence[Matchup]) -> tuple[str, ...]:
+    """The packages of which both sides of a kernel, one of them at a commit, have the same files."""
+    folders = {
+        (package_of(each.base.kernel.target), each.base.folder, each.candidate.folder): None
+        for each in matchups
+        if each.base.kernel == each.candidate.kernel and each.base.folder != each.candidate.folder
+    }
+    return tuple(
+        package
+        for package, base, candidate in folders
+        if base and candidate and sources_digest(package, Path(base)) == sources_digest(package, Path(candidate))
+    )
 
 
 def _beside(side: AskedSide) -> AskedSide:

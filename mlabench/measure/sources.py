@@ -1,6 +1,7 @@
-"""Kernels of another commit: its sources checked out beside the current ones, and loaded next to them."""
+"""Kernels of another commit: its sources checked out beside the current ones."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -8,12 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
-from importlib import invalidate_caches
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 
 from mlabench.errors import UsageError
 
@@ -32,35 +31,6 @@ class Source:
     folder: Path
 
 
-@dataclass(slots=True)
-class Copy:
-    """A second copy of a top-level package, under its own name, imported from another folder."""
-
-    package: str
-    folder: str
-    _modules: dict[str, ModuleType] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def imports(self) -> Iterator[None]:
-        """While it lasts, every import of the package, lazy ones too, gives the modules of this copy."""
-        outside = _take_modules(self.package)
-        sys.modules.update(self._modules)
-        sys.path.insert(0, self.folder)
-        try:
-            yield
-        finally:
-            sys.path.remove(self.folder)
-            self._modules = _take_modules(self.package)
-            sys.modules.update(outside)
-
-
-@cache
-def load_copy(package: str, folder: str) -> Copy:
-    """The process's one copy of a package from this folder; its modules load as they are imported."""
-    invalidate_caches()
-    return Copy(package, folder)
-
-
 def folder_of(package: str) -> Path:
     """The folder that a top-level package would be imported from now. Raises `UsageError` where there is none."""
     spec = find_spec(package)
@@ -68,6 +38,22 @@ def folder_of(package: str) -> Path:
         raise UsageError(f"the package {package} is not importable here, so no commit of it can be found")
     locations = list(spec.submodule_search_locations or [])
     return Path(locations[0] if locations else str(spec.origin)).resolve().parent
+
+
+def root_of(folder: Path) -> Path:
+    """The working tree of git that a folder lies in; without one the folder itself."""
+    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), folder)
+
+
+def sources_digest(package: str, folder: Path) -> str:
+    """Sixteen hexadecimal digits over the names and contents of every file of a package that is no byte code."""
+    digest = hashlib.sha256()
+    single = folder / f"{package}.py"
+    for path in [single] if single.is_file() else sorted((folder / package).rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def package_of(target: str) -> str:
@@ -105,6 +91,11 @@ def _find_commit(folder: Path, package: str, commit: str) -> tuple[Path, str]:
             f"{package} was imported from {folder}, which is in no git repository ({error}): "
             "install it editable from a checkout, or leave its kernels out"
         ) from None
+    if not _git(folder, "ls-files", "--", package, f"{package}.py"):
+        raise UsageError(
+            f"{package} was imported from {folder}, whose files git does not track in {top}: "
+            "install it editable from a checkout, or leave its kernels out"
+        )
     try:
         return top, _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
     except UsageError:
@@ -151,9 +142,3 @@ def _termination_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _take_modules(package: str) -> dict[str, ModuleType]:
-    inside = f"{package}."
-    names = [name for name in sys.modules if name == package or name.startswith(inside)]
-    return {name: sys.modules.pop(name) for name in names}

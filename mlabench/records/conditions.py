@@ -7,10 +7,18 @@ from typing import Any
 
 from mlabench.machine.nvml import THROTTLE_REASONS
 from mlabench.records.manifest import Manifest
+from mlabench.records.pairs import Pair
 from mlabench.records.record import Record
+from mlabench.units import format_percent
 
-HELD_DOWN = 0.98
-"""Share of its highest clock under which an SM counts as held down."""
+HELD_DOWN = 0.9
+"""Share of its highest clock under which an SM counts as held down; a busy one slows by some percent by itself."""
+
+NAMED_HELD_DOWN = 0.95
+"""The same where NVML names a reason, which by itself may be a former point's: it comes 0.1 s late."""
+
+STEADY = 0.03
+"""Change of the SM clock over the samples, as a fraction, that is worth a warning."""
 
 MIN_ENERGY_WINDOW_S = 1.0
 """The energy counter moves in steps of some 0.1 s, so a shorter window says nothing."""
@@ -24,24 +32,29 @@ def sm_clock_mhz(record: Record, _manifest: Manifest | None = None) -> float | N
 
 def sm_clock_change(record: Record, _manifest: Manifest | None = None) -> float | None:
     """Median SM clock of the last quarter of the samples over that of the first, less one."""
-    clocks = record.timing.sm_clocks_mhz if record.timing else None
-    if not clocks or min(clocks) <= 0:
-        return None
-    quarter = max(1, len(clocks) // 4)
-    return median(clocks[-quarter:]) / median(clocks[:quarter]) - 1
+    return _change((record.timing.sm_clocks_mhz if record.timing else None) or ())
 
 
 def throttled(record: Record, manifest: Manifest) -> bool | None:
-    """Whether the clock was held down: it lay under `HELD_DOWN` of the GPU's highest.
+    """Whether the clock was held down: it lay well under the GPU's highest, or less so and NVML named a reason.
 
-    NVML is late by some 0.1 s, more than a point may take, so its reasons decide only where the device's own counters
-    were not read.
+    Where the device's own counters were not read, the reasons alone decide.
     """
-    highest = (manifest.gpu_state or {}).get("max_sm_clock_mhz")
-    if highest and record.timing and record.timing.sm_clocks_mhz:
-        return median(record.timing.sm_clocks_mhz) < HELD_DOWN * float(highest)
-    reasons = readings(record, "clock_event_reasons")
-    return not all(THROTTLE_REASONS.isdisjoint(reading) for reading in reasons) if reasons else None
+    clocks = (record.timing.sm_clocks_mhz if record.timing else None) or ()
+    return _held_down(clocks, record.telemetry, manifest.gpu_state)
+
+
+def disturbances(record: Record, manifest: Manifest) -> list[str]:
+    """What makes a record's times doubtful, in words; empty where nothing is known to."""
+    clocks = (record.timing.sm_clocks_mhz if record.timing else None) or ()
+    return _disturbances(clocks, record.telemetry, manifest.gpu_state)
+
+
+def pair_disturbances(pair: Pair, gpu_state: Mapping[str, Any] | None) -> list[str]:
+    """The same of a pair's blocks; `gpu_state` is its manifest's."""
+    sides = [(block.base_mhz or (), block.candidate_mhz or ()) for block in pair.blocks]
+    clocks = [clock for base, candidate in sides for clock in (*base, *candidate)]
+    return _disturbances(clocks, pair.telemetry, gpu_state)
 
 
 def power_w(record: Record, _manifest: Manifest | None = None) -> float | None:
@@ -57,7 +70,7 @@ def temperature_c(record: Record, _manifest: Manifest | None = None) -> float | 
 
 def gpu_processes(record: Record, _manifest: Manifest | None = None) -> int | None:
     """Most processes seen on the GPU, the measuring one included."""
-    return max(readings(record, "compute_processes"), default=None)
+    return max(_readings(record.telemetry, "compute_processes"), default=None)
 
 
 def mean_power_w(record: Record, _manifest: Manifest | None = None) -> float | None:
@@ -75,4 +88,38 @@ def mean_power_w(record: Record, _manifest: Manifest | None = None) -> float | N
 
 def readings(record: Record, sensor: str) -> list[Any]:
     """Every reading of a sensor that gave a value."""
-    return [value for value in (record.telemetry or {}).get(sensor, ()) if value is not None]
+    return _readings(record.telemetry, sensor)
+
+
+def _readings(telemetry: Mapping[str, Any] | None, sensor: str) -> list[Any]:
+    return [value for value in (telemetry or {}).get(sensor, ()) if value is not None]
+
+
+def _disturbances(
+    clocks: Sequence[float], telemetry: Mapping[str, Any] | None, gpu_state: Mapping[str, Any] | None
+) -> list[str]:
+    change = _change(clocks) or 0.0
+    found = {
+        "clocks were held down": _held_down(clocks, telemetry, gpu_state),
+        "other processes were on the GPU": max(_readings(telemetry, "compute_processes"), default=0) > 1,
+        f"the SM clock changed by {format_percent(change, 1)} while sampling": abs(change) > STEADY,
+    }
+    return [text for text, is_so in found.items() if is_so]
+
+
+def _held_down(
+    clocks: Sequence[float], telemetry: Mapping[str, Any] | None, gpu_state: Mapping[str, Any] | None
+) -> bool | None:
+    reasons = _readings(telemetry, "clock_event_reasons")
+    named = not all(THROTTLE_REASONS.isdisjoint(reading) for reading in reasons)
+    highest = (gpu_state or {}).get("max_sm_clock_mhz")
+    if highest and clocks:
+        return median(clocks) < (NAMED_HELD_DOWN if named else HELD_DOWN) * float(highest)
+    return named if reasons else None
+
+
+def _change(clocks: Sequence[float]) -> float | None:
+    if not clocks or min(clocks) <= 0:
+        return None
+    quarter = max(1, len(clocks) // 4)
+    return median(clocks[-quarter:]) / median(clocks[:quarter]) - 1

@@ -105,7 +105,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("floor_us", "the roofline's least time, from the measured ceilings", _floor_us),
     Metric("fraction_of_floor", "floor_us over latency_us: 1 is the floor", fraction_of_floor),
     Metric("bound", "which ceiling the roofline says binds", bound),
-    Metric("throttled", "the SM clock was held down, under 98% of the GPU's highest", conditions.throttled),
+    Metric("throttled", "the SM clock was held down, well under the GPU's highest", conditions.throttled),
     Metric("sm_clock_mhz", "median SM clock during the samples", conditions.sm_clock_mhz),
     Metric(
         "sm_clock_change",

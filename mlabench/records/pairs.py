@@ -12,7 +12,7 @@ from typing import Any
 from mlabench.cases.case import Case
 from mlabench.errors import UsageError
 from mlabench.records.record import Status
-from mlabench.records.store import StoreError
+from mlabench.records.store import Run, StoreError, load_run
 
 PAIRS_NAME = "pairs.jsonl"
 
@@ -172,6 +172,17 @@ def load_pairs(path: Path) -> Sequence[Pair]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}; `mlabench ab` makes such a file") from None
     return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def load_sweep(path: Path) -> Run:
+    """`store.load_run` of a sweep's run. Raises `UsageError` also for one of `mlabench ab`, which holds no records."""
+    run = load_run(path)
+    if "interleaved" in run.manifest.config:
+        raise UsageError(
+            f"{path} is a run of `mlabench ab` or `mlabench gate --ab`, which was judged as it was measured: "
+            "name a run of `mlabench sweep`"
+        )
+    return run
 
 
 def _parse(path: Path, number: int, line: bytes) -> Pair:

@@ -80,12 +80,6 @@ def load_run(path: Path) -> Run:
     return Run(path, manifest, tuple(unique.values()), tuple(warnings))
 
 
-def create_run(path: Path, manifest: Manifest) -> None:
-    """Make a run directory with its manifest. Raises `UsageError` if one is there already or cannot be written."""
-    claim_directory(path)
-    write_manifest(path, manifest)
-
-
 def claim_directory(path: Path) -> None:
     """Make the directory of a run to come. Raises `UsageError` if it holds a run or other files, or is read-only."""
     if is_run(path):

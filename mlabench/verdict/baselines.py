@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mlabench.errors import MissingBaselineError, UsageError
-from mlabench.records.store import BASELINES_FOLDER, Run, is_run, load_run
+from mlabench.records.pairs import load_sweep
+from mlabench.records.store import BASELINES_FOLDER, Run, is_run
 
 
 def find_baselines(current: Run, named: Sequence[Path]) -> tuple[Run, ...]:
@@ -93,7 +94,7 @@ def _is_timed_alike(run: Run, current: Run) -> bool:
 
 def _load(path: Path) -> Run:
     try:
-        return load_run(path)
+        return load_sweep(path)
     except (UsageError, OSError) as error:
         raise MissingBaselineError(f"no baseline: {error}") from None
 

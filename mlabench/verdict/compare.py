@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import chain
 from statistics import median
 
-from mlabench.records.conditions import throttled
+from mlabench.records.conditions import disturbances
 from mlabench.records.manifest import Manifest
 from mlabench.records.metrics import fraction_of_floor
 from mlabench.records.record import PointKey, Record, Timing
@@ -128,9 +128,9 @@ def _match(current: Run, baselines: Sequence[Run]) -> dict[PointKey, _Pair]:
         for record in run.records:
             if record.status == "ok" and not is_current:
                 before.setdefault(record.key, []).append(record)
-            if throttled(record, run.manifest):
-                where = "now" if is_current else f"in {run.name}"
-                warnings.setdefault(record.key, []).append(f"clocks were held down {where}")
+            where = "now" if is_current else f"in {run.name}"
+            found = [f"{text} {where}" for text in disturbances(record, run.manifest)]
+            warnings.setdefault(record.key, []).extend(found)
     keys = dict.fromkeys((*before, *now))
     return {
         key: _Pair(now.get(key), tuple(before.get(key, ())), tuple(warnings.get(key, ())), current.manifest)

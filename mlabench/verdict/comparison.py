@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mlabench.errors import ExitCode
-from mlabench.records.store import Run, load_run
+from mlabench.records.pairs import load_sweep
+from mlabench.records.store import Run
 from mlabench.verdict.baselines import share_measurements
 from mlabench.verdict.compare import COMPARED, FALSE_DISCOVERY_RATE, MIN_SAMPLES, Point, Verdict, compare_runs
 from mlabench.verdict.noise import CONFIDENCE, NOISE, AnyRatio, Noise
@@ -119,6 +120,13 @@ def settings_of(noise: Noise, allow_missing: bool = False) -> Settings:
     return Settings(noise.min_effect, noise.min_effect_us, allow_missing, others)
 
 
+def warn_of_effect(min_effect: float | None, least: float, device: str) -> tuple[str, ...]:
+    """A line where the given least effect lies under the device's own; both are fractions."""
+    if min_effect is None or min_effect >= least:
+        return ()
+    return (f"--min-effect {min_effect:g} is under {least:g}, the least on {device} that unchanged code stays below",)
+
+
 def noise_of(run: Run) -> Noise:
     """What the run's kind of device does to a time, and the least change that counts there."""
     return NOISE.get(run.manifest.fingerprint.device, NOISE["cpu"])
@@ -129,7 +137,7 @@ def compare_two(base: Path, current: Path) -> Comparison:
 
     Where machine or software differ, or one run is held against itself, a warning says so.
     """
-    before, now = load_run(base), load_run(current)
+    before, now = load_sweep(base), load_sweep(current)
     noise = noise_of(now)
     differences = before.manifest.fingerprint.differences(now.manifest.fingerprint)
     warnings = [*before.warnings, *now.warnings]

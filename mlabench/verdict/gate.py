@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from mlabench.errors import ExitCode, UsageError
-from mlabench.records.store import load_run
+from mlabench.records.pairs import load_sweep
 from mlabench.units import format_latency, format_percent
 from mlabench.verdict.baselines import find_baselines
 from mlabench.verdict.compare import COMPARED, Point, Verdict, compare_runs
-from mlabench.verdict.comparison import WORDS, Comparison, format_points, noise_of, settings_of
+from mlabench.verdict.comparison import WORDS, Comparison, format_points, noise_of, settings_of, warn_of_effect
 
 OUTCOMES: Mapping[ExitCode, str] = {
     ExitCode.PASS: "PASS",
@@ -39,6 +39,11 @@ class GateResult(Comparison):
         ExitCode.NOTHING_MEASURED: "sweep the baseline's cases with its kernels and method",
     }
     """What to do about an outcome, by exit code."""
+
+    @property
+    def hint(self) -> str:
+        """What to do about the outcome; may be empty."""
+        return self.hints.get(self.exit_code, "")
 
     @property
     def exit_code(self) -> ExitCode:
@@ -102,10 +107,11 @@ def run_gate(
     """
     if min_effect is not None and not 0 < min_effect < 1:
         raise UsageError(f"--min-effect {min_effect} must lie between 0 and 1: write 0.05 for 5%")
-    run = load_run(current)
+    run = load_sweep(current)
     before = find_baselines(run, baselines)
     noise = noise_of(run) if min_effect is None else replace(noise_of(run), min_effect=min_effect)
     warnings = [warning for each in (run, *before) for warning in each.warnings]
+    warnings += warn_of_effect(min_effect, noise_of(run).min_effect, run.manifest.fingerprint.device)
     paths = [each.path for each in before]
     points = compare_runs(run, before, noise)
     return GateResult(str(current), tuple(map(str, paths)), settings_of(noise, allow_missing), points, tuple(warnings))

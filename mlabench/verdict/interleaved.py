@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from mlabench.cases.case import Case
 from mlabench.errors import ExitCode, UsageError
+from mlabench.records.conditions import pair_disturbances
 from mlabench.records.paired_ratio import ERROR_RATE, MIN_BLOCKS, paired_cycles, paired_ratio
 from mlabench.records.pairs import Pair, Plan, Side
 from mlabench.verdict.compare import FALSE_DISCOVERY_RATE, Point, Verdict, settle, weigh_clock
@@ -47,8 +49,15 @@ class AbGateResult(GateResult):
     hints: ClassVar[Mapping[ExitCode, str]] = {
         ExitCode.REGRESSION: "if the change is meant, name a later commit as the base",
         ExitCode.INCONCLUSIVE: "give each point longer with --max-s",
-        ExitCode.NOTHING_MEASURED: "choose cases that the kernels of both commits take",
+        ExitCode.NOTHING_MEASURED: "the points say why: choose kernels, cases and a device with times at both commits",
     }
+
+    @property
+    def hint(self) -> str:
+        """What to do about the outcome; longer sampling mends no side that fails."""
+        if self.exit_code is ExitCode.INCONCLUSIVE and Verdict.INCONCLUSIVE not in self.counts:
+            return "the points say which side has no time: name a commit where they work, or leave those kernels out"
+        return GateResult.hint.fget(self)  # type: ignore[attr-defined,no-any-return]
 
 
 def make_plan(device: str, family: int, min_effect: float | None = None, max_s: float = MAX_S) -> Plan:
@@ -75,27 +84,50 @@ def plan_settings(plan: Plan) -> Settings:
     return Settings(plan.min_effect, plan.min_effect_us, others=others)
 
 
-def ab_result(base: str, candidate: str, pairs: Sequence[Pair], plan: Plan) -> AbResult:
-    """The pairs of two sides, named as the user named them."""
+def ab_result(
+    base: str,
+    candidate: str,
+    pairs: Sequence[Pair],
+    plan: Plan,
+    gpu_state: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> AbResult:
+    """The pairs of two sides, named as the user named them. `gpu_state` is that of their manifest."""
     wrong = sum("incorrect" in (pair.base.status, pair.candidate.status) for pair in pairs)
-    return AbResult(candidate, (base,), plan_settings(plan), judge_pairs(pairs), incorrect=wrong)
+    points = judge_pairs(pairs, gpu_state, allow_new=True)
+    return AbResult(candidate, (base,), plan_settings(plan), points, tuple(warnings), incorrect=wrong)
 
 
-def judge_pairs(pairs: Sequence[Pair]) -> tuple[Point, ...]:
-    """A point a pair, with verdicts over the family of them all, in time and in clock cycles."""
-    return weigh_clock(settle([_describe(pair) for pair in pairs]))
+def judge_pairs(
+    pairs: Sequence[Pair], gpu_state: Mapping[str, Any] | None = None, *, allow_new: bool = False
+) -> tuple[Point, ...]:
+    """A point a pair, with verdicts over the family of them all, in time and in clock cycles.
+
+    A kernel that the base's commit lacks is new where that is allowed: it may as well be one that was renamed, whose
+    times would go unjudged.
+    """
+    return weigh_clock(settle([_describe(pair, gpu_state, allow_new) for pair in pairs]))
 
 
-def _describe(pair: Pair) -> Point:
+def missing_point(case: Case, kernel: str, method: str) -> Point:
+    """The point of a kernel that the base has and the sources at hand do not."""
+    reason = f"the base has a kernel {kernel}, and there is none now; if that is meant, choose the others with --kernel"
+    return Point((case.case_id, kernel, method), case.label, Verdict.MISSING, reason)
+
+
+def _describe(pair: Pair, gpu_state: Mapping[str, Any] | None, allow_new: bool) -> Point:
     """The point with its verdict, or with its ratio and a verdict that waits for the other points."""
     key = (pair.case.case_id, pair.candidate.kernel, pair.method)
-    point = Point(key, pair.case.label, Verdict.INCONCLUSIVE)
+    warnings = tuple(pair_disturbances(pair, gpu_state))
+    point = Point(key, pair.case.label, Verdict.INCONCLUSIVE, warnings=warnings)
     if pair.candidate.status != "ok":
         return replace(point, verdict=_without_candidate(pair), reason=_why(pair))
     if pair.base.status != "ok":
-        # A kernel or shape that is new since the base is no loss; a base that fails hides what it would have shown.
-        is_new = pair.base.status in ("unavailable", "unsupported")
-        return replace(point, verdict=Verdict.NEW if is_new else Verdict.INVALID, reason=_why(pair))
+        # A shape that is new since the base is no loss; a base that fails hides what it would have shown.
+        if pair.base.status == "unsupported" or (pair.base.status == "unavailable" and allow_new):
+            return replace(point, verdict=Verdict.NEW, reason=_why(pair))
+        mend = "; if the kernel is new, add --allow-new" if pair.base.status == "unavailable" else ""
+        return replace(point, verdict=Verdict.INVALID, reason=_why(pair) + mend)
     if len(pair.blocks) < MIN_BLOCKS:
         reason = f"{len(pair.blocks)} blocks where {MIN_BLOCKS} are the least"
         return replace(point, verdict=Verdict.INVALID, reason=reason)

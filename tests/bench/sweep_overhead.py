@@ -43,8 +43,8 @@ def main() -> None:
 
             def on_record(_point: Point, _record: Record) -> None:
                 # A worker that just gave way to a fresh one has no memory to read.
-                if (process_id := sweep.worker.process_id) is not None:
-                    memory_mb.append(_resident_mb(process_id))
+                if (process := sweep.worker._process) is not None:
+                    memory_mb.append(_resident_mb(process.pid))
 
             run_sweep(sweep, lambda _point: None, on_record)
         wall_s = time.perf_counter() - start

@@ -70,6 +70,9 @@ def test_bad_input_is_said_before_anything_is_measured(monkeypatch: pytest.Monke
     monkeypatch.setattr(examine, "diagnose", lambda *_arguments: pytest.fail("measured"))
     for arguments, words in (
         (("--device", "cpu", "--json", "nowhere/doctor.json"), "its folder is not there"),
+        (("--device", "cpu", "--json", "."), "it is a folder"),
+        (("--device", "cpu", "--method", "sustained"), "means of calls back to back"),
+        (("--device", "cpu", "--method", "graph"), "does not time a cpu device"),
         (("--device", "cuda"), "no NVIDIA GPU answers"),
     ):
         monkeypatch.setattr("mlabench.machine.nvml.Nvml.open", lambda _uuid=None: None)
@@ -99,3 +102,15 @@ def test_a_real_quick_examination_of_this_cpu(tmp_path: Path, monkeypatch: pytes
     assert len(findings["slope of copies"]["data"]["levels_us"]) == 7
     assert findings["coverage"]["data"]["windows"] == 60
     assert findings["mla_decode_torch"]["status"] == "good"
+
+
+def test_a_proof_that_was_asked_for_and_cannot_be_made_is_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proofs = tuple(section for section in examine.SECTIONS if section.option)
+    monkeypatch.setattr(examine, "SECTIONS", proofs)
+    assert call(monkeypatch, "--device", "cpu", "--counters", "--cross-check") == 1
+    output = capsys.readouterr().out
+    assert output.rstrip().endswith("(2 bad)")
+    assert "mend: ask for them where there is a GPU" in output
+    assert call(monkeypatch, "--device", "cpu") == 0

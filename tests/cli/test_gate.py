@@ -262,3 +262,65 @@ def test_a_reason_cannot_pose_as_a_workflow_command(tmp_path: Path, baseline: Pa
     assert [line.split("::")[1].split()[0] for line in commands] == ["error", "error"]
     assert "\x1b" not in result.stdout
     assert "boom ::error title=x::y" in (tmp_path / "g.md").read_text()
+
+
+def test_a_refusal_replaces_what_a_gate_that_passed_has_written(tmp_path: Path, baseline: Path) -> None:
+    names = {"--json": "g.json", "--markdown": "g.md", "--junit": "g.xml"}
+    options = [item for option, name in names.items() for item in (option, tmp_path / name)]
+    current = store(tmp_path, records())
+    assert run(current, "--baseline", baseline, *options).exit_code == 0
+    assert exit_code(run(current, "--baseline", tmp_path / "nowhere", *options)) == 4
+    plain = json.loads((tmp_path / "g.json").read_text())
+    assert {name: plain[name] for name in ("schema_version", "command", "exit_code", "outcome", "points")} == {
+        "schema_version": 1,
+        "command": "gate",
+        "exit_code": 4,
+        "outcome": "no_baseline",
+        "points": [],
+    }
+    assert plain["error"].startswith("no baseline: ")
+    assert (tmp_path / "g.md").read_text().startswith("### gate: REFUSED (4): no baseline: ")
+    root = parse(tmp_path / "g.xml").getroot()
+    assert [(root.get("tests"), root.get("errors"))] == [("1", "1")]
+    error = root.find("testsuite/testcase/error")
+    assert error is not None
+    assert error.get("type") == "no_baseline"
+
+
+def test_a_refusal_on_standard_output_is_all_of_it(tmp_path: Path) -> None:
+    refused = run(store(tmp_path, records()), "--baseline", tmp_path / "nowhere", "--json", "-")
+    assert json.loads(refused.stdout)["exit_code"] == exit_code(refused) == 4
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("no/gate.json", "its folder is not there"), (".", "it is a folder"), ("held.json", "permission denied")],
+)
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, words: str
+) -> None:
+    monkeypatch.setattr("mlabench.verdict.gate.run_gate", lambda *_: pytest.fail("judged"))
+    monkeypatch.setattr("mlabench.machine_code.static_gate.load_baseline", lambda *_: pytest.fail("judged"))
+    monkeypatch.setattr("mlabench.cli.outputs.os.access", lambda *_: False)
+    for arguments in (("a run",), ("--static",)):
+        result = run(*arguments, "--json", tmp_path / target)
+        assert exit_code(result) == 2
+        assert f"{words}; choose another --json" in str(result.exception)
+
+
+def test_what_was_judged_is_shown_even_if_a_file_fails_at_last(
+    tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlabench.cli.outputs.check_targets", lambda _targets: None)
+    result = run(store(tmp_path, records()), "--baseline", baseline, "--json", tmp_path / "no" / "gate.json")
+    assert exit_code(result) == 2
+    assert "gate: PASS (0)" in result.stdout
+
+
+def test_two_outputs_do_not_share_a_file(tmp_path: Path, baseline: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    options = ("--json", tmp_path / "gate", "--junit", tmp_path / "link" / "gate")
+    result = run(store(tmp_path, records()), "--baseline", baseline, *options)
+    assert exit_code(result) == 2
+    assert "--json and --junit cannot share" in str(result.exception)
+    assert not (tmp_path / "gate").exists()

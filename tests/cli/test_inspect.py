@@ -127,7 +127,8 @@ def test_no_baseline_is_told_before_anything_is_compiled(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingBaselineError, match="has none\\): make one with `mlabench inspect --json") as refused:
-        run_static()
+        run_static(json_path="gate.json")
+    assert json.loads(Path("gate.json").read_text())["exit_code"] == 4
     assert refused.value.exit_code == 4
     assert capsys.readouterr().err == ""
 

@@ -116,7 +116,14 @@ def test_a_case_that_could_not_be_called_keeps_the_others_in_their_places() -> N
     reads[0] = []
     found = judge(reads)
     assert "1 of 22 cases launched nothing" in found["cases"].found
-    assert "19 of 19 cases" in found["cold by counters"].found
+    assert found["cases"].status == found["cold by counters"].status == "bad"
+    assert "19 of 20 cases" in found["cold by counters"].found
+    assert found["cold by counters"].found.endswith("; 1 were not counted")
+
+
+def test_a_planted_case_that_could_not_be_called_is_bad() -> None:
+    found = judge([*cold_reads()[:-1], []])
+    assert (found["cases"].status, found["cold by counters"].status) == ("bad", "good")
 
 
 def test_units_are_scaled() -> None:
@@ -156,18 +163,18 @@ def test_ncu_runs_the_child_and_its_log_is_judged(tmp_path: Path, monkeypatch: p
     assert [entry.get("warm", False) for entry in json.loads(asked.read_text())] == [False] * 20 + [True] * 2
 
 
-def test_without_ncu_the_counters_are_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ncu_the_proof_that_was_asked_for_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     (finding,) = examine_counters(Examination("cuda", True, FINGERPRINTS["cuda"]))
-    assert (finding.status, bool(finding.mend)) == ("not here", True)
+    assert (finding.status, bool(finding.mend)) == ("bad", True)
 
 
-def test_a_failing_ncu_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_ncu_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _name: "ncu")
     done = subprocess.CompletedProcess([], 1, "==ERROR== ERR_NVGPUCTRPERM", "")
     monkeypatch.setattr(subprocess, "run", lambda *_args, **_options: done)
     (finding,) = examine_counters(Examination("cuda", True, FINGERPRINTS["cuda"]))
-    assert finding.status == "warning"
+    assert (finding.status, bool(finding.mend)) == ("bad", True)
     assert "may not read the counters" in finding.found
 
 

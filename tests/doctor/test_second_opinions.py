@@ -61,6 +61,7 @@ def test_a_missing_package_comes_with_its_command(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(second_opinions, "find_spec", lambda _name: None)
     monkeypatch.setattr(second_opinions, "_ask", lambda _name: OUR_TIMES)
     findings = {finding.name: finding for finding in examine_second_opinions(gpu())}
+    assert {findings.pop("second opinions").status} == {"bad"}
     assert {finding.status for finding in findings.values()} == {"not here"}
     assert findings["CUPTI"].mend == "pip install cupti-python"
     assert "cuda-bench" in findings["NVBench"].mend
@@ -79,6 +80,8 @@ def test_an_opinion_whose_process_fails_is_a_warning_and_ours_is_not_optional(mo
 
     monkeypatch.setattr(subprocess, "run", run)
     findings = examine_second_opinions(gpu())
+    nothing = findings.pop()
+    assert (nothing.name, nothing.status) == ("second opinions", "bad")
     assert {finding.status for finding in findings} == {"warning"}
     assert "RuntimeError: CUPTI is taken" in findings[0].found
     failing.add(OURS)

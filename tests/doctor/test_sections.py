@@ -104,8 +104,8 @@ def test_optional_sections_are_made_when_asked_for() -> None:
     assert choose_sections({"cross_check": True, "counters": True}) == SECTIONS
 
 
-def test_on_a_cpu_the_gpus_sections_are_not_here() -> None:
+def test_a_proof_that_a_cpu_cannot_give_is_bad_where_it_was_asked_for() -> None:
     examination = Examination("cpu", True, replace(FINGERPRINTS["cpu"]))
     for section in SECTIONS:
         if section.option:
-            assert {finding.status for finding in section.examine(examination)} == {"not here"}
+            assert [(f.status, bool(f.mend)) for f in section.examine(examination)] == [("bad", True)]

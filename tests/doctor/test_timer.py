@@ -1,15 +1,18 @@
 """The self-test passes a sound timer, and finds each planted fault by its name."""
 
 import json
+from typing import cast
 
 import pytest
 
 from mlabench.doctor.coverage import WINDOW, adaptive_windows, judge_coverage
-from mlabench.doctor.finding import Finding
+from mlabench.doctor.finding import Examination, Finding
 from mlabench.doctor.repeats import check_pairs, judge_pairs, least_squares_slope
 from mlabench.doctor.spinning import CpuBench, Effort, Limits, Subject, resolution_us
-from mlabench.doctor.timer import CHECKS, check_timer
+from mlabench.doctor.timer import CHECKS, check_timer, choose_tested, examine_timer
 from mlabench.doctor.truth import LENGTHS_NS
+from mlabench.errors import UsageError
+from mlabench.machine.fingerprint import DeviceKind
 from mlabench.measure.timing.cpu import CpuTimer
 from mlabench.measure.timing.method import Budget
 from mlabench.stats import median_interval
@@ -25,6 +28,7 @@ from tests.doctor.stand_ins import (
     WarmTimer,
     make_subject,
 )
+from tests.factories import FINGERPRINTS
 
 FEW = Effort(samples=3, copies_samples=3, pairs=20, windows=10)
 
@@ -173,3 +177,26 @@ def test_the_cpus_own_timer_goes_through_every_check() -> None:
     assert len(names["truth"].data["points"]) == 25
     assert names["truth"].data["points"][-1]["measured"] >= 10_000
     assert names["cold is cold"].status == "not here"
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "tested"),
+    [("auto", "cuda", "graph"), ("events", "cuda", "events"), ("auto", "cpu", "cpu"), ("cpu", "cpu", "cpu")],
+)
+def test_the_method_that_was_asked_for_is_tested(
+    monkeypatch: pytest.MonkeyPatch, asked: str, device: DeviceKind, tested: str
+) -> None:
+    monkeypatch.setattr("mlabench.doctor.timer.check_timer", lambda subject: [subject])
+    (subject,) = cast(list[Subject], examine_timer(Examination(device, True, FINGERPRINTS[device], asked)))
+    assert subject.timer.method == tested
+    assert subject.warm_timer is not None
+    assert (subject.warm_timer.method, subject.warm_timer.cache) == (tested, "warm")
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "words"),
+    [("sustained", "cuda", "means of calls back to back"), ("graph", "cpu", "does not time a cpu device")],
+)
+def test_a_method_that_cannot_be_tested_is_refused_with_the_reason(asked: str, device: DeviceKind, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        choose_tested(asked, device)

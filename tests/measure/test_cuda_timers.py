@@ -141,3 +141,11 @@ def test_sustained_runs_for_its_window_whatever_the_precision(device: StandIn, m
     assert timing.stop == "time"
     assert timing.cache == "warm"
     assert len(observed) == len(timing.samples_us) >= cuda_sustained.WINDOW_S / 0.5
+
+
+@pytest.mark.usefixtures("device")
+def test_the_graphs_of_a_launch_take_turns() -> None:
+    replay = cuda.capture(lambda: None, 3)
+    graphs = [next(replay.graphs) for _ in range(6)]
+    assert len({id(graph) for graph in graphs}) == 3
+    assert graphs[:3] == graphs[3:]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlabench.errors import UsageError
-from mlabench.measure.sources import Copy, Source, checked_out, package_of
+from mlabench.measure.copies import Copy
+from mlabench.measure.sources import Source, checked_out, package_of
 from tests.git_kernels import PACKAGE, Repository, git, make_repository, worktrees
 
 ROOT = Path(__file__).parents[2]

@@ -15,11 +15,10 @@ from mlabench.records.store import (
     RecordWriter,
     StoreError,
     claim_directory,
-    create_run,
     hold_directory,
     load_run,
 )
-from tests.factories import make_record, make_run
+from tests.factories import create_run, make_record, make_run
 
 
 def some_records() -> list[Record]:

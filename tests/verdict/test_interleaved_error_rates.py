@@ -84,4 +84,4 @@ def test_the_study_reads_recorded_pairs(tmp_path: Path, monkeypatch: pytest.Monk
     error_rates.main()
     study = json.loads(out.read_text())
     assert study["unchanged, mixed"]["cases"] == {"same": 3 * len(CASES)}
-    assert study[CASES[0].label]["5% slower"]["found"] == 1
+    assert study[f"{CASES[0].label} · kernel"]["5% slower"]["found"] == 1

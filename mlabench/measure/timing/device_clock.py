@@ -51,10 +51,15 @@ class Stamps:
         self._count.zero_()
 
     def clocks_mhz(self, spans: int) -> tuple[float, ...] | None:
-        """The mean SM clock between stamps 0 and 1, 2 and 3, and so on; None unless each pair ran on one SM."""
+        """The mean SM clock between stamps 0 and 1, 2 and 3, and so on; None unless each pair ran on one SM.
+
+        None, too, for more spans than there was room for.
+        """
+        if 2 * spans > STAMPS:
+            return None
         log = self._log[: 2 * spans].cpu().view(spans, 2, 3)
         elapsed = (log[:, 1] - log[:, 0]).tolist()
-        if 2 * spans > STAMPS or any(ns <= 0 or sm_change for ns, _, sm_change in elapsed):
+        if any(ns <= 0 or sm_change for ns, _, sm_change in elapsed):
             return None
         return tuple(round(1e3 * cycles / ns, 1) for ns, cycles, _ in elapsed)
 

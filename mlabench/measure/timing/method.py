@@ -14,7 +14,7 @@ Call = Callable[[], None]
 
 FURTHER_SHARE = 0.25
 """Share of samples taken after the interval was found narrow enough: the first look that finds it so is a lucky one,
-and without them the final interval covers the median in 92% of cases and not in 95%."""
+and without more the final interval covers the median in up to a percent fewer cases."""
 
 
 @dataclass(frozen=True, slots=True)

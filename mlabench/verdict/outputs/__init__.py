@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from mlabench.errors import UsageError
 from mlabench.verdict.comparison import Comparison
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.outputs import github, json, junit, markdown
@@ -18,3 +19,11 @@ GATE_FORMATS: Mapping[str, Callable[[GateResult], str]] = {
     "github": github.render,
 }
 """The forms of a judged one."""
+
+GATE_REFUSALS: Mapping[str, Callable[[UsageError], str]] = {
+    "json": json.refusal,
+    "markdown": markdown.refusal,
+    "junit": junit.refusal,
+    "github": github.refusal,
+}
+"""The same of a gate that judged nothing."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mlabench.errors import ExitCode
+from mlabench.errors import ExitCode, UsageError
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import UNCLEAR, GateResult
 from mlabench.verdict.outputs.rows import note, plain, subject, tally, times, worst_first
@@ -40,9 +40,9 @@ def annotation(level: str, title: str, message: str) -> str:
     return f"::{level} title={escaped}::{_escape(message)}"
 
 
-def refusal(reason: str) -> str:
-    """The annotation of a gate that judged nothing, for `reason`."""
-    return f"{annotation('error', TITLE, plain(reason))}\n"
+def refusal(error: UsageError) -> str:
+    """The annotation of a gate that judged nothing."""
+    return f"{annotation('error', TITLE, plain(str(error)))}\n"
 
 
 def _level(result: GateResult, point: Point) -> str | None:

@@ -2,10 +2,10 @@
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from mlabench.errors import ExitCode
+from mlabench.errors import ExitCode, UsageError
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import UNCLEAR, GateResult
-from mlabench.verdict.outputs.rows import note, plain, times
+from mlabench.verdict.outputs.rows import note, plain, refused, times
 
 _SKIPPED = (Verdict.NEW, Verdict.MISSING, Verdict.UNMEASURED)
 
@@ -22,8 +22,7 @@ def render(result: GateResult) -> str:
     for name, value in (("summary", result.summary), ("current", result.current), *_baselines(result)):
         SubElement(properties, "property", name=name, value=plain(value))
     if result.exit_code is ExitCode.NOTHING_MEASURED:
-        case = SubElement(suite, "testcase", classname="mlabench.gate", name="something was compared")
-        SubElement(case, "error", type=result.exit_code.name.lower(), message=plain(result.summary))
+        _add_error(suite, "something was compared", result.exit_code, result.summary)
     for point in result.points:
         _add(suite, result, point)
     counts = {f"{kind}s": str(len(suite.findall(f"testcase/{kind}"))) for kind in ("error", "failure")}
@@ -33,8 +32,26 @@ def render(result: GateResult) -> str:
     suite.attrib.update(counts, time=time, skipped=str(len(suite.findall("testcase/skipped"))))
     if result.warnings:
         SubElement(suite, "system-out").text = "\n".join(f"warning: {plain(warning)}" for warning in result.warnings)
+    return _text(root)
+
+
+def refusal(error: UsageError) -> str:
+    """The XML file of a gate that judged nothing: a single test case, an error."""
+    counts = {"tests": "1", "errors": "1", "failures": "0", "time": _seconds(0)}
+    root = Element("testsuites", {"name": "mlabench gate", **counts})
+    suite = SubElement(root, "testsuite", {"name": "mlabench gate", **counts, "skipped": "0"})
+    _add_error(suite, "the gate could judge", error.exit_code, refused(error))
+    return _text(root)
+
+
+def _text(root: Element) -> str:
     indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _add_error(suite: Element, name: str, code: ExitCode, message: str) -> None:
+    case = SubElement(suite, "testcase", classname="mlabench.gate", name=name)
+    SubElement(case, "error", type=code.name.lower(), message=plain(message))
 
 
 def _baselines(result: GateResult) -> list[tuple[str, str]]:

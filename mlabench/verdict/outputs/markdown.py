@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 
+from mlabench.errors import UsageError
 from mlabench.units import format_latency, format_percent
 from mlabench.verdict.compare import Point
 from mlabench.verdict.comparison import Comparison
-from mlabench.verdict.outputs.rows import is_notable, note, plain, subject, tally, times, worst_first
+from mlabench.verdict.outputs.rows import is_notable, note, plain, refused, subject, tally, times, worst_first
 
 MOST_ROWS = 50
 """Points in the table; the rest are counted. GitHub takes 1 MiB a step, and a reader less."""
@@ -32,6 +33,11 @@ def render(result: Comparison) -> str:
         f"Not listed: {tally(quiet)}." if quiet else "",
     ]
     return "\n\n".join(filter(None, blocks)) + "\n\n"
+
+
+def refusal(error: UsageError) -> str:
+    """The heading of a gate that judged nothing, with the reason."""
+    return f"### {_text(refused(error))}\n\n"
 
 
 def _sides(result: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from mlabench.errors import UsageError
 from mlabench.units import format_exact, format_latency, format_ratio_interval
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.comparison import WORDS
@@ -43,6 +44,11 @@ def note(point: Point) -> str:
     """Why the verdict, which exact counts changed, and the warnings; may be empty."""
     changes = (f"{c.name} {format_exact(c.baseline)} is now {format_exact(c.current)}" for c in point.changes)
     return plain("; ".join(filter(None, (point.reason, *changes, *point.warnings))))
+
+
+def refused(error: UsageError) -> str:
+    """The line of a gate that judged nothing."""
+    return f"gate: REFUSED ({error.exit_code.value}): {plain(str(error))}"
 
 
 def times(point: Point) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from mlabench.errors import UsageError
 from mlabench.verdict.compare import Verdict
 from mlabench.verdict.outputs.github import MOST_A_LEVEL, annotation, refusal, render
 from tests.verdict.outputs.results import judged, point
@@ -112,4 +113,4 @@ def test_what_would_end_a_command_is_escaped() -> None:
     assert annotation("error", "a: b, 5%\n", "100%\r\n::error::") == (
         "::error title=a%3A b%2C 5%25%0A::100%25%0D%0A::error::"
     )
-    assert refusal("no\nbaseline") == "::error title=mlabench gate::no baseline\n"
+    assert refusal(UsageError("no\nbaseline")) == "::error title=mlabench gate::no baseline\n"
