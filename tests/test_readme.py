@@ -93,9 +93,7 @@ def test_energies_are_the_sustained_runs() -> None:
     assert {name: len(values) for name, values in millijoules.items()} == {"mha": 4, "gqa": 4, "mla": 4}
     mean = {name: fmean(values) for name, values in millijoules.items()}
     assert all(stdev(values) <= 0.03 * fmean(values) for values in millijoules.values())
-    assert (
-        f"costs MLA {mean['mla']:.2f} mJ a layer, GQA-8 {mean['gqa']:.2f} mJ and MHA {mean['mha']:.1f} mJ" in TEXT
-    )
+    assert f"costs MLA {mean['mla']:.2f} mJ a layer, GQA-8 {mean['gqa']:.2f} mJ and MHA {mean['mha']:.1f} mJ" in TEXT
 
 
 @pytest.mark.parametrize("line", re.findall(r"^    mlabench (sweep(?! --resume).*)$", README, re.M))

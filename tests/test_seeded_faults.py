@@ -302,7 +302,18 @@ SIDE_BY_SIDE = {
         sides("gate", "--ab", "HEAD", "--kernel", "mended", base=UNBOUND), INCONCLUSIVE, "it cannot be bound"
     ),
     "a base without the kernel": Fault(
-        sides("gate", "--ab", "main~2", "--kernel", "added"), NOTHING, "no measured point"
+        sides("gate", "--ab", "main~2", "--kernel", "added"), INCONCLUSIVE, "if the kernel is new, add --allow-new"
+    ),
+    "nothing but a new kernel": Fault(
+        sides("gate", "--ab", "main~2", "--kernel", "added", "--allow-new"), NOTHING, "no measured point"
+    ),
+    "a candidate that is wrong in a file beside its package": Fault(
+        sides("gate", "--ab", "HEAD", "--kernel", "mended", current=WRONG, file="helper_beside.py"),
+        INCORRECT,
+        "1 of 1 points incorrect",
+    ),
+    "a pair that may take as long as its time limit": Fault(
+        sides("gate", "--ab", "HEAD", "--kernel", "mended", "--max-s", "600"), USAGE, "must be less than the 600 s"
     ),
     "a side that is wrong": Fault(sides("ab", "mended@HEAD", "mended", current=WRONG), INCORRECT, "incorrect"),
     "a side that cannot be bound": Fault(
@@ -362,6 +373,13 @@ CONTROLS: dict[str, Plant] = {
     "a gate over counts by the same formula": stored(now=counted_by("attended_pairs", lambda case: case.cached_tokens)),
     "a gate over the same manifest": stored(before=fingerprint()),
     "a gate against a commit": sides("gate", "--ab", "HEAD", "--kernel", "versioned"),
+    "a gate against a commit with every setting": sides(
+        *("gate", "--ab", "HEAD", "--kernel", "mended", "--method", "cpu", "--cache", "warm", "--dtype", "float32"),
+        *("--where", "batch == 1", "--seed", "3", "--max-s", "2", "--min-effect", "0.2"),
+    ),
+    "a gate whose kernel is in a file beside its package": sides(
+        "gate", "--ab", "HEAD", "--kernel", "mended", file="helper_beside.py"
+    ),
     "two kernels side by side": sides("ab", "mended@HEAD", "mended"),
     "a static gate": compiled(),
     "the doctor on a timer": timer_examined(StandInTimer),

@@ -57,7 +57,7 @@ class AbGateResult(GateResult):
         """What to do about the outcome; longer sampling mends no side that fails."""
         if self.exit_code is ExitCode.INCONCLUSIVE and Verdict.INCONCLUSIVE not in self.counts:
             return "the points say which side has no time: name a commit where they work, or leave those kernels out"
-        return GateResult.hint.fget(self)  # type: ignore[attr-defined,no-any-return]
+        return super(AbGateResult, self).hint
 
 
 def make_plan(device: str, family: int, min_effect: float | None = None, max_s: float = MAX_S) -> Plan:

@@ -13,14 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from mlabench.cli.ab_steps import Asked, run_ab, run_two
+from mlabench.cases.grid import make_cases
+from mlabench.cli.ab_steps import Asked, _gone, run_ab, run_two
 from mlabench.errors import ExitCode, UsageError
-from mlabench.measure.kernels import all_kernels
+from mlabench.measure.base_kernels import TABLE
+from mlabench.measure.config import SweepConfig
+from mlabench.measure.interleave import AskedSide
+from mlabench.measure.kernels import all_kernels, find_kernel
+from mlabench.measure.side_by_side import Matchup
 from mlabench.records.pairs import PAIRS_FOLDER, PAIRS_NAME, load_pairs
 from mlabench.verdict.compare import Verdict
-from mlabench.verdict.interleaved import LEAST_EFFECTS, MAX_S
+from mlabench.verdict.interleaved import LEAST_EFFECTS, MAX_S, AbGateResult, make_plan, plan_settings
 from mlabench.verdict.outputs import GATE_FORMATS
 from tests.cli.commands import ROOT, SOURCES, call
+from tests.faults.sweeps import NearWorker
 from tests.git_kernels import PACKAGE, Repository, git, make_repository, worktrees
 
 SMALL = ("--device", "cpu", "-a", "num_q_heads=4", "-a", "kv_len=70")
@@ -113,7 +119,7 @@ def test_the_gate_holds_every_chosen_kernel_against_itself(repository: Repositor
     result = run_ab("main~1", asked)
     assert {point.key[1]: point.verdict for point in result.points} == {
         "repeated": Verdict.SLOWER,
-        "added": Verdict.NEW,
+        "added": Verdict.INVALID,
         "mended": Verdict.INVALID,
     }
     assert result.exit_code is ExitCode.REGRESSION
@@ -127,7 +133,11 @@ def test_the_gate_holds_every_chosen_kernel_against_itself(repository: Repositor
 def test_the_gates_cases_come_from_a_file(repository: Repository, tmp_path: Path) -> None:
     config = tmp_path / "sweep.toml"
     config.write_text('kernel = ["added"]\ndevice = "cpu"\n[axes]\nnum_q_heads = 4\nkv_len = [65, 70]\n')
-    result = run_ab(repository.second, Asked(config=config, out=tmp_path / "run"))
+    result = run_ab(repository.second, Asked(config=config, out=tmp_path / "run", min_effect=0.01))
+    assert result.warnings == (
+        "the kernels' sources are the same on both sides: every file of versioned_kernels",
+        "--min-effect 0.01 is under 0.05, the least on cpu that unchanged code stays below",
+    )
     assert [point.label for point in result.points] == [
         f"MLA absorbed (4 heads) batch 1 kv_len {kv_len} bfloat16" for kv_len in (65, 70)
     ]
@@ -144,6 +154,7 @@ def test_the_gates_cases_come_from_a_file(repository: Repository, tmp_path: Path
         (("mla_decode_torch", "mla_decode_torch", "-a", "variant=mqa"), "no case is left that mla_decode_torch takes"),
         (("mla_decode_torch", "mla_decode_torch", "--min-effect", "5"), "--min-effect 5.0 must lie between 0 and 1"),
         (("mla_decode_torch", "mla_decode_torch", "--max-s", "0"), "--max-s 0 must be above zero"),
+        (("mla_decode_torch", "mla_decode_torch", "--max-s", "600"), "must be less than the 600 s after which a case"),
         (("mla_decode_torch", "mla_decode_torch", "--timeout-s", "0"), "timeout-s 0 must be above zero"),
         (("mla_decode_torch", "mla_decode_torch", "--where", "batch > 1"), "leaves no case"),
         (("mla_decode_torch", "mla_decode_torch", "--json", "-", "--markdown", "-"), "cannot share standard output"),
@@ -156,6 +167,41 @@ def test_what_cannot_be_compared_is_refused_in_a_line(
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_its_run_is_taken_for_no_sweeps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
+    run_two("mla_decode_torch", "mla_decode_torch", replace(IN_PROCESS, out=out))
+    with pytest.raises(UsageError, match="already holds a run: choose another --out"):
+        run_two("mla_decode_torch", "mla_decode_torch", replace(IN_PROCESS, out=out))
+    capsys.readouterr()
+    for command in (("sweep", "--resume", "--out"), ("compare", str(out)), ("gate", "-b", str(out))):
+        assert call(monkeypatch, *command, str(out)) == ExitCode.USAGE
+        assert "is a run of `mlabench ab`" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sources were copied without their repository")
+def test_a_kernel_that_is_gone_since_the_base_is_missing(tmp_path: Path) -> None:
+    (tmp_path / ".git").touch()
+    table = tmp_path / TABLE
+    kernel = find_kernel("mla_decode_torch")
+    cases = make_cases({"variant": ("mla", "mha"), "kv_len": (70,)})
+    own = next(case for case in cases if case.variant.contract == kernel.contract)
+    matchups = [Matchup(own, AskedSide(kernel, "0123456", str(tmp_path / "kernels")), AskedSide(kernel))]
+    settings = SweepConfig(device="cpu", method="cpu")
+    assert "cannot be read" in _gone(settings, matchups, cases)[1][0]
+    table.parent.mkdir(parents=True)
+    row = "Kernel({!r}, 'torch', 'mla_absorbed', 'mla_kernels.old:bind', devices={!r})"
+    rows = (("mla_decode_torch", ("cpu",)), ("deleted", ("cpu",)), ("of_a_gpu", ("cuda",)))
+    table.write_text(f"KERNELS = ({', '.join(row.format(*each) for each in rows)})")
+    points, warnings = _gone(settings, matchups, cases)
+    assert [(point.key, point.verdict) for point in points] == [((own.case_id, "deleted", "cpu"), Verdict.MISSING)]
+    assert AbGateResult("now", ("base",), plan_settings(make_plan("cpu", 1)), tuple(points)).fails(points[0])
+    assert warnings == ()
+    assert _gone(replace(settings, kernel=("torch",)), matchups, cases) == ([], ())
 
 
 @pytest.mark.usefixtures("repository")
@@ -176,6 +222,13 @@ def test_the_help_names_the_defaults(monkeypatch: pytest.MonkeyPatch, capsys: py
     text = " ".join(capsys.readouterr().out.split())
     assert ", ".join(f"{least} on {device}" for device, (least, _) in LEAST_EFFECTS.items()) in text
     assert re.search(rf"of one case, in seconds\. \[default: \(?{MAX_S:g}\)?\]", text)
+    assert f"{PAIRS_FOLDER}/DATE-TIME-DEVICE" in text
+
+
+def test_the_gates_help_names_the_defaults(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "gate", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"with --ab {', '.join(f'{least} on {device}' for device, (least, _) in LEAST_EFFECTS.items())}" in text
     assert f"{PAIRS_FOLDER}/DATE-TIME-DEVICE" in text
 
 

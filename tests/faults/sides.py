@@ -29,17 +29,30 @@ def bind(**tensors):
     raise ValueError("it cannot be bound")
 """
 
+HELPED = """
+def bind(**tensors):
+    from helper_beside import bind
+
+    return bind(**tensors)
+"""
+"""A kernel whose work is done by a module outside of its package."""
+
 SMALL = ("--device", "cpu", "-a", "num_q_heads=4", "-a", "kv_len=70", "--out", "now")
 
 
-def sides(*command: str, base: str = RIGHT, current: str = RIGHT) -> Plant:
-    """The command where the kernel `mended` reads `base` in the last commit and `current` in the files at hand."""
+def sides(*command: str, base: str = RIGHT, current: str = RIGHT, file: str = f"{PACKAGE}/mended.py") -> Plant:
+    """The command where the kernel `mended` reads `base` in the last commit and `current` in the files at hand.
+
+    With another `file` that one does, and the kernel calls what is in it.
+    """
 
     def plant(place: Place) -> Sequence[str]:
         repository = make_repository(place.path / "repository")
-        kernel = repository.folder / PACKAGE / "mended.py"
+        (repository.folder / PACKAGE / "mended.py").write_text(HELPED)
+        kernel = repository.folder / file
         kernel.write_text(base)
-        git(repository.path, "commit", "--quiet", "--no-gpg-sign", "--all", "--allow-empty", "-m", "the base")
+        git(repository.path, "add", "--all")
+        git(repository.path, "commit", "--quiet", "--no-gpg-sign", "--allow-empty", "-m", "the base")
         kernel.write_text(current)
         place.monkeypatch.syspath_prepend(str(repository.folder))
         place.monkeypatch.setenv("PYTHONPATH", f"{repository.folder}:{SOURCES}")

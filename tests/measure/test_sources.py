@@ -13,7 +13,7 @@ import pytest
 
 from mlabench.errors import UsageError
 from mlabench.measure.copies import Copy
-from mlabench.measure.sources import Source, checked_out, package_of
+from mlabench.measure.sources import Source, checked_out, package_of, sources_digest
 from tests.git_kernels import PACKAGE, Repository, git, make_repository, worktrees
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +163,59 @@ def test_a_copy_leaves_no_modules_behind_where_there_were_none(repository: Repos
     with checked_out(PACKAGE, repository.first) as source, Copy(PACKAGE, str(source.folder)).imports():
         assert amount() == 1
     assert not [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
+
+
+def test_modules_beside_the_package_are_of_the_copy_too(repository: Repository) -> None:
+    """In the package's folder and in one that the path names apart; what measures and what is installed stay."""
+    tools, beside = repository.path / "tools", repository.folder / "sibling_of_kernels.py"
+    (tools / "kept_apart").mkdir(parents=True)
+    installed = repository.path / "env" / "site-packages"
+    installed.mkdir(parents=True)
+    (installed / "installed_module.py").write_text("")
+    sys.path += [str(tools), str(installed)]
+    modules = {"sibling_of_kernels": beside, "kept_apart.number": tools / "kept_apart" / "number.py"}
+    for path in modules.values():
+        path.write_text("VALUE = 1\n")
+    git(repository.path, "add", "--all")
+    git(repository.path, "-c", "user.name=n", "-c", "user.email=n", "commit", "-q", "--no-gpg-sign", "-m", "third")
+    for path in modules.values():
+        path.write_text("VALUE = 22\n")
+    stays = importlib.import_module("installed_module")
+    with checked_out(PACKAGE, "HEAD") as source:
+        before, now = Copy(PACKAGE, str(source.folder)), Copy(PACKAGE, str(repository.folder))
+        for copy, value in ((before, 1), (now, 22), (before, 1), (now, 22)):
+            with copy.imports():
+                assert [importlib.import_module(name).VALUE for name in modules] == [value] * 2
+                assert importlib.import_module("installed_module") is stays
+                assert importlib.import_module("tests.git_kernels").git is git
+    assert not modules.keys() & sys.modules.keys()
+    del sys.modules["installed_module"]
+
+
+def test_what_a_copy_adds_to_the_path_is_its_own(repository: Repository) -> None:
+    copy = Copy(PACKAGE, str(repository.folder))
+    with copy.imports():
+        sys.path.insert(0, "/added/by/a/kernel")
+    assert "/added/by/a/kernel" not in sys.path
+    with copy.imports():
+        assert sys.path[0] == "/added/by/a/kernel"
+
+
+def test_a_package_that_git_does_not_track_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = repository.path / ".venv" / "site-packages"
+    folder.mkdir(parents=True)
+    (folder / "untracked_kernels.py").write_text("")
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    with pytest.raises(UsageError, match="git does not track"), checked_out("untracked_kernels", "HEAD"):
+        pass
+
+
+def test_a_digest_is_of_a_packages_files(repository: Repository) -> None:
+    with checked_out(PACKAGE, repository.first) as source:
+        assert sources_digest(PACKAGE, source.folder) != sources_digest(PACKAGE, repository.folder)
+    with checked_out(PACKAGE, repository.second) as source:
+        (repository.folder / PACKAGE / "left.pyc").write_text("byte code")
+        assert sources_digest(PACKAGE, source.folder) == sources_digest(PACKAGE, repository.folder)
 
 
 TRITON_KERNEL = """

@@ -12,7 +12,14 @@ from mlabench.doctor.spinning import EFFORTS
 from mlabench.machine.telemetry import INTERVAL_S
 from mlabench.measure.timing import cuda, cuda_graph, cuda_sustained, method
 from mlabench.measure.timing.method import Budget, Samples, collect
-from mlabench.records.conditions import HELD_DOWN, MIN_ENERGY_WINDOW_S, NAMED_HELD_DOWN, mean_power_w, readings, throttled
+from mlabench.records.conditions import (
+    HELD_DOWN,
+    MIN_ENERGY_WINDOW_S,
+    NAMED_HELD_DOWN,
+    mean_power_w,
+    readings,
+    throttled,
+)
 from mlabench.records.metrics import energy_j_per_call, latency_us
 from mlabench.records.record import Record
 from mlabench.stats import median_interval

@@ -46,6 +46,17 @@ def test_a_clock_that_fell_in_the_middle_shows() -> None:
     assert conditions.sm_clock_change(record()) is None
 
 
+def test_what_disturbs_a_record_is_said_in_words() -> None:
+    manifest = make_run(None, [], gpu_state=STATE).manifest
+    fell = record((1980.0,) * 4 + (1900.0,) * 4, compute_processes=[1, 2])
+    assert conditions.disturbances(fell, manifest) == [
+        "other processes were on the GPU",
+        "the SM clock changed by -4.0% while sampling",
+    ]
+    assert conditions.disturbances(record((1980.0,) * 4 + (1930.0,) * 4, compute_processes=[1]), manifest) == []
+    assert conditions.disturbances(record(), manifest) == []
+
+
 def test_energy_counts_from_step_to_step_of_the_counter() -> None:
     """A counter that adds 60 J each 0.1 s, read five times as often: 600 W, whenever the readings began."""
     at_s = [5.013 + 0.02 * i for i in range(150)]

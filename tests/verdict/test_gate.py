@@ -252,3 +252,10 @@ def test_json_holds_every_point_and_what_it_was_judged_by(tmp_path: Path) -> Non
     assert slower["ratio"] == pytest.approx(2, rel=0.01)
     assert slower["ratio_low"] < slower["ratio"] < slower["ratio_high"]
     assert missing["ratio"] is None and missing["reason"] == "no record of it now"
+
+
+def test_a_least_effect_under_the_devices_own_is_warned_of(tmp_path: Path) -> None:
+    assert judge(tmp_path / "own", records(), records(), min_effect=0.05).warnings == ()
+    assert judge(tmp_path / "less", records(), records(), min_effect=0.01).warnings == (
+        "--min-effect 0.01 is under 0.05, the least on cuda that unchanged code stays below",
+    )

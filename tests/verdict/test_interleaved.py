@@ -11,7 +11,7 @@ from mlabench.errors import ExitCode, UsageError
 from mlabench.records.pairs import Block, Pair, Side
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import GateResult
-from mlabench.verdict.interleaved import LOOKS, ab_result, judge_pairs, make_plan, plan_settings
+from mlabench.verdict.interleaved import LOOKS, AbGateResult, ab_result, judge_pairs, make_plan, plan_settings
 from tests.factories import make_case
 
 PLAN = make_plan("cuda", 8)
@@ -69,7 +69,8 @@ def test_the_ratio_decides(factor: float, sd: float, expected: Verdict) -> None:
         (replace(OK, status=None), failed("error"), Verdict.LOST),
         (failed("error"), failed("error"), Verdict.BROKEN),
         (failed("unsupported"), failed("unsupported"), Verdict.UNMEASURED),
-        (failed("unavailable"), OK, Verdict.NEW),
+        (failed("unavailable"), OK, Verdict.INVALID),
+        (failed("unavailable"), failed("unavailable"), Verdict.UNMEASURED),
         (failed("unsupported"), OK, Verdict.NEW),
         (failed("incorrect"), OK, Verdict.INVALID),
         (failed("error"), OK, Verdict.INVALID),
@@ -82,6 +83,28 @@ def test_a_side_that_was_not_measured(base: Side, candidate: Side, expected: Ver
     assert (point.verdict, point.ratio) == (expected, None)
     for name, side in (("base", base), ("candidate", candidate)):
         assert (f"{name} kernel {side.status}: why" in point.reason) == (side.reason == "why")
+
+
+def test_a_kernel_that_the_base_lacks_is_new_where_that_is_allowed() -> None:
+    (point,) = judge_pairs([pair(base=failed("unavailable"), blocks=())], allow_new=True)
+    assert point.verdict is Verdict.NEW
+
+
+def test_the_hint_fits_what_is_unclear() -> None:
+    settings = plan_settings(PLAN)
+    noisy = AbGateResult("now", ("base",), settings, judge_pairs([pair(1.01)]))
+    failing = AbGateResult("now", ("base",), settings, judge_pairs([pair(base=failed("error"), blocks=())]))
+    assert "--max-s" in noisy.hint
+    assert "name a commit where they work" in failing.hint
+    assert AbGateResult("now", ("base",), settings, judge_pairs([pair()])).hint == ""
+
+
+def test_what_disturbed_a_pair_travels_with_it() -> None:
+    telemetry = {"compute_processes": [1, 2], "clock_event_reasons": [["software power cap"]]}
+    (quiet,) = judged(pair(telemetry={"compute_processes": [1, 1]}, clocks=(1980.0, 1980.0)))
+    assert quiet.warnings == ()
+    (point,) = judge_pairs([pair(telemetry=telemetry, clocks=(1500.0, 1500.0))], {"max_sm_clock_mhz": 1980})
+    assert point.warnings == ("clocks were held down", "other processes were on the GPU")
 
 
 def test_too_few_blocks_are_not_judged() -> None:
@@ -143,7 +166,7 @@ def test_a_budget_that_is_none_is_refused(max_s: float) -> None:
         ([pair(), pair(1.01, place=2)], ExitCode.INCONCLUSIVE, ExitCode.PASS),
         ([pair(candidate=failed("incorrect"), blocks=())], ExitCode.INCORRECT, ExitCode.INCORRECT),
         ([pair(), pair(place=2, base=failed("incorrect"), blocks=())], ExitCode.INCONCLUSIVE, ExitCode.INCORRECT),
-        ([pair(base=failed("unavailable"), blocks=())], ExitCode.NOTHING_MEASURED, ExitCode.NOTHING_MEASURED),
+        ([pair(base=failed("unavailable"), blocks=())], ExitCode.INCONCLUSIVE, ExitCode.NOTHING_MEASURED),
         ([], ExitCode.NOTHING_MEASURED, ExitCode.NOTHING_MEASURED),
     ],
 )
