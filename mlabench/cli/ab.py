@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlabench.cli import options
+
 
 def ab(
     base: Annotated[str, typer.Argument(metavar="SIDE_A", help="The base: KERNEL, or KERNEL@COMMIT.")],
@@ -12,26 +14,17 @@ def ab(
     axis: Annotated[
         list[str] | None, typer.Option("--axis", "-a", help="NAME=VALUES, as in `mlabench sweep`; repeat it.")
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model preset; see `mlabench list models`.")] = None,
+    model: options.Models = None,
     config: Annotated[
         Path | None, typer.Option(help="A sweep's TOML file: its cases and settings, without its kernels.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Short for -a dtype=...: bfloat16, float16 or float32.", show_default="bfloat16")
-    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
     method: Annotated[
         str | None, typer.Option(help="Timing method: graph or events on a GPU, cpu on a CPU.", show_default="auto")
     ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="Last-level cache at the start of a call: cold, or warm from the call before.", show_default="auto"
-        ),
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(help="Keep cases for which this holds, as in 'batch * kv_len <= 2**20'.")
-    ] = None,
+    cache: options.Cache = None,
+    where: options.Where = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the inputs and of the order.", show_default="0")] = None,
     min_effect: Annotated[
         float | None,
@@ -40,9 +33,7 @@ def ab(
     max_s: Annotated[
         float | None, typer.Option(help="Longest alternating of one case, in seconds.", show_default="5")
     ] = None,
-    timeout_s: Annotated[
-        float | None, typer.Option(help="Give one case up after this many seconds.", show_default="600")
-    ] = None,
+    timeout_s: options.TimeoutS = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory to make.", show_default="results/runs/ab/DATE-TIME-DEVICE")
     ] = None,
@@ -62,7 +53,7 @@ def ab(
 
     Example: mlabench ab mla_decode_triton@main mla_decode_triton --model deepseek-v3 -a batch=1,8
     """
-    options = {
+    settings = {
         "model": tuple(model) if model else None,
         "device": device,
         "method": method,
@@ -71,7 +62,7 @@ def ab(
         "seed": seed,
         "timeout_s": timeout_s,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
     # Here, so that the help of any command stays quick.
     from mlabench.cli.ab_steps import Asked, run_two
     from mlabench.cli.outputs import check_targets, deliver

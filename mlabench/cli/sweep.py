@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlabench.cli import options
+
 
 def sweep(
     axis: Annotated[
@@ -13,28 +15,19 @@ def sweep(
             "--axis", "-a", help="NAME=VALUES: a list 1,8,32, a range 1:128:8, or exponents NAME[pow2]=10:17."
         ),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model preset; see `mlabench list models`.")] = None,
+    model: options.Models = None,
     kernel: Annotated[list[str] | None, typer.Option(help="A kernel or backend; see `mlabench list kernels`.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with the same settings; options override it.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Short for -a dtype=...: bfloat16, float16 or float32.", show_default="bfloat16")
-    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
     method: Annotated[
         str | None,
         typer.Option(help="Timing method: graph, events or sustained on a GPU, cpu on a CPU.", show_default="auto"),
     ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="Last-level cache at the start of a call: cold, or warm from the call before.", show_default="auto"
-        ),
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(help="Keep cases for which this holds, as in 'batch * kv_len <= 2**20'.")
-    ] = None,
+    cache: options.Cache = None,
+    where: options.Where = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the random inputs.", show_default="0")] = None,
     sampling_s: Annotated[
         float | None, typer.Option(help="Longest sampling of one point, in seconds.", show_default="1.0")
@@ -43,9 +36,7 @@ def sweep(
         float | None,
         typer.Option(help="Stop sampling at this relative half-width of the median's interval.", show_default="0.005"),
     ] = None,
-    timeout_s: Annotated[
-        float | None, typer.Option(help="Give one point up after this many seconds.", show_default="600")
-    ] = None,
+    timeout_s: options.TimeoutS = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory to make.", show_default="results/runs/DATE-TIME-DEVICE")
     ] = None,
@@ -63,7 +54,7 @@ def sweep(
 
     Example: mlabench sweep --model deepseek-v3 --model llama-3.1-70b -a batch=1,8,32 -a "kv_len[pow2]=10:14"
     """
-    options = {
+    settings = {
         "model": tuple(model) if model else None,
         "kernel": tuple(kernel) if kernel else None,
         "device": device,
@@ -75,7 +66,7 @@ def sweep(
         "precision": precision,
         "timeout_s": timeout_s,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
     # Here, so that the help of any command stays quick.
     from mlabench.cli.sweep_steps import run
 
