@@ -51,6 +51,16 @@ def log_standard_error(samples: Sequence[float]) -> float:
     return math.log(high / low) / (2 * Z_95) if low > 0 else math.inf
 
 
+def below_effect(interval: tuple[float, float], min_effect: float) -> bool:
+    """Whether a ratio's whole interval lies below the least increase that counts, a fraction."""
+    return interval[1] < 1 + min_effect
+
+
+def within_effect(interval: tuple[float, float], min_effect: float) -> bool:
+    """Whether a ratio's whole interval lies within the least change that counts, both ways."""
+    return interval[0] > 1 / (1 + min_effect) and below_effect(interval, min_effect)
+
+
 def benjamini_hochberg(p_values: Sequence[float], false_discovery_rate: float) -> tuple[bool, ...]:
     """Which hypotheses are rejected when the expected share of false ones among them is held at the rate.
 

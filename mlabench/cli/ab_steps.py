@@ -1,6 +1,5 @@
 """What `mlabench ab` and `mlabench gate --ab` do with their options: the cases, the sides, the measuring."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,18 +10,15 @@ import typer
 
 from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cases.case import Case
-from mlabench.cases.grid import make_cases
-from mlabench.cases.where import keep_where
 from mlabench.cli.show import progress
+from mlabench.cli.sweep_steps import resolve
 from mlabench.errors import ExitCode, UsageError
-from mlabench.machine.detect import choose_device
 from mlabench.measure.base_kernels import TABLE, is_own, read_kernels
-from mlabench.measure.config import SweepConfig, load_config
+from mlabench.measure.config import SweepConfig
 from mlabench.measure.kernels import Kernel, all_kernels, find_kernel
-from mlabench.measure.plan import make_points
+from mlabench.measure.plan import chosen_cases, make_points
 from mlabench.measure.side_by_side import Matchup, checkouts, match_up, run_side_by_side, same_sources
 from mlabench.measure.sources import folder_of, package_of, root_of
-from mlabench.measure.timing.methods import choose_cache, choose_method
 from mlabench.records.paired_ratio import MIN_BLOCKS, paired_ratio
 from mlabench.records.pairs import PAIRS_FOLDER, Pair, Plan
 from mlabench.records.store import load_run
@@ -118,25 +114,14 @@ def parse_side(text: str) -> tuple[Kernel, str | None]:
 
 
 def _resolve(asked: Asked) -> SweepConfig:
-    base = load_config(asked.config) if asked.config else SweepConfig()
-    axes = {**base.axes, **merge_axes(map(parse_axis, asked.axes))}
-    config = replace(base, axes=axes, **(asked.given or {}))
-    if not 0 < config.timeout_s < math.inf:
-        raise UsageError(f"timeout-s {config.timeout_s:g} must be above zero, and finite")
-    device = choose_device(config.device)
-    method = choose_method(config.method, device)
-    if method == "sustained":
+    settings = resolve(asked.config, merge_axes(map(parse_axis, asked.axes)), asked.given or {})
+    if settings.method == "sustained":
         raise UsageError("method 'sustained' runs for seconds and cannot be interleaved: choose graph or events")
-    return config.resolved(device, method, choose_cache(config.cache, method, device))
+    return settings
 
 
 def _cases_of(settings: SweepConfig, kernel: Kernel) -> Sequence[Case]:
-    cases = make_cases(settings.axes, settings.model)
-    if settings.where:
-        cases = keep_where(cases, settings.where)
-        if not cases:
-            raise UsageError(f"--where {settings.where!r} leaves no case: loosen it")
-    cases = tuple(case for case in cases if case.variant.contract == kernel.contract)
+    cases = tuple(case for case in chosen_cases(settings) if case.variant.contract == kernel.contract)
     if not cases:
         raise UsageError(
             f"no case is left that {kernel.name} takes ({kernel.contract}): choose others with -a or --model"

@@ -43,7 +43,7 @@ def run(
     if resuming and not (axes or config or given):
         asked = _stored_config(resuming)
     else:
-        asked = _resolve(load_config(config) if config else SweepConfig(), axes, given)
+        asked = resolve(config, axes, given)
         if resuming:
             _check_same(asked, resuming)
     points = make_points(asked, asked.device)
@@ -55,7 +55,9 @@ def run(
     _summarise(path)
 
 
-def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any]) -> SweepConfig:
+def resolve(config: Path | None, axes: Mapping[str, Any], given: Mapping[str, Any]) -> SweepConfig:
+    """The settings of a file, overridden by those given as options, with `auto` resolved. Raises `UsageError`."""
+    base = load_config(config) if config else SweepConfig()
     asked = replace(base, axes={**base.axes, **axes}, **given)
     for name in ("sampling_s", "precision", "timeout_s"):
         if not 0 < getattr(asked, name) < math.inf:

@@ -41,12 +41,17 @@ class Point:
 def make_points(config: SweepConfig, device: str) -> tuple[Point, ...]:
     """Every point of the sweep, the kernels of a case next to one another. Raises `UsageError` where none is left."""
     check_selection(config.kernel)
+    return tuple(point for case in chosen_cases(config) for point in _points_of(case, device, config.kernel))
+
+
+def chosen_cases(config: SweepConfig) -> tuple[Case, ...]:
+    """The cases of the axes and models that `where` keeps. Raises `UsageError` where none is left."""
     cases = make_cases(config.axes, config.model)
     if config.where:
         cases = keep_where(cases, config.where)
         if not cases:
             raise UsageError(f"--where {config.where!r} leaves no case: loosen it")
-    return tuple(point for case in cases for point in _points_of(case, device, config.kernel))
+    return tuple(cases)
 
 
 def estimate_point_s(point: Point, config: SweepConfig, device: str, device_name: str) -> float:

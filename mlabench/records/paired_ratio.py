@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from mlabench.records.pairs import Block, Plan
-from mlabench.stats import Level, trimmed_level
+from mlabench.stats import Level, below_effect, trimmed_level, within_effect
 
 ERROR_RATE = 0.05
 """Chance on either side that the true ratio lies outside of the interval; an interval within bounds is equivalence."""
@@ -59,13 +59,12 @@ class PairedRatio:
     @property
     def not_slower(self) -> bool:
         """Whether the whole interval lies below the least slow-down that counts."""
-        return self.interval[1] < 1 + self.min_effect
+        return below_effect(self.interval, self.min_effect)
 
     @property
     def equivalent(self) -> bool:
         """Whether the whole interval lies within the least change that counts, both ways."""
-        low, high = self.interval
-        return low > 1 / (1 + self.min_effect) and high < 1 + self.min_effect
+        return within_effect(self.interval, self.min_effect)
 
     def is_decided(self, certain_p: float) -> bool:
         """Whether more blocks could not change the verdict: a change this certain, or none that counts."""

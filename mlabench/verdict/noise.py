@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean, median, variance
 from typing import Protocol
 
-from mlabench.stats import log_standard_error
+from mlabench.stats import below_effect, log_standard_error, within_effect
 
 CONFIDENCE = 0.90
 """Of a ratio's interval: a one-sided test at 5% on either side, so an interval within bounds is equivalence."""
@@ -138,13 +138,12 @@ class Ratio:
     @property
     def not_slower(self) -> bool:
         """Whether the whole interval lies below the least slow-down that counts."""
-        return self.interval[1] < 1 + self.min_effect
+        return below_effect(self.interval, self.min_effect)
 
     @property
     def equivalent(self) -> bool:
         """Whether the whole interval lies within the least change that counts, both ways."""
-        low, high = self.interval
-        return low > 1 / (1 + self.min_effect) and high < 1 + self.min_effect
+        return within_effect(self.interval, self.min_effect)
 
 
 def estimate_ratio(current_us: Sequence[float], baselines_us: Sequence[Sequence[float]], noise: Noise) -> Ratio:

@@ -212,7 +212,7 @@ def test_a_commit_that_is_not_there_is_refused_before_anything_is_measured(tmp_p
 
 
 def test_a_run_of_seconds_cannot_be_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlabench.cli.ab_steps.choose_device", lambda _: "cuda")
+    monkeypatch.setattr("mlabench.cli.sweep_steps.choose_device", lambda _: "cuda")
     with pytest.raises(UsageError, match="cannot be interleaved: choose graph or events"):
         run_ab("HEAD", Asked(given={"method": "sustained"}))
 
