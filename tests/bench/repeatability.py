@@ -1,11 +1,14 @@
-"""How far the medians of one point lie apart over fresh processes, in time and in clock cycles.
+"""How far the medians of one point lie apart over fresh processes, in time and in clock cycles, and what the gate says.
 
 `python -m tests.bench.repeatability RUN RUN ... [--json FILE]` reads runs of one configuration on one machine.
 """
 
 import argparse
 import json
+import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,6 +17,8 @@ from mlabench.records.conditions import sm_clock_mhz
 from mlabench.records.metrics import latency_us
 from mlabench.records.record import PointKey, Record
 from mlabench.records.store import Run, load_run
+from mlabench.verdict.compare import Verdict, compare_runs
+from mlabench.verdict.comparison import noise_of
 
 LIMITS = ((100.0, 0.005), (20.0, 0.01), (0.0, 0.02))
 """From so many microseconds on, the coefficient of variation that 90% of the points may have at most."""
@@ -25,9 +30,12 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = spreads([load_run(path) for path in arguments.runs])
+    runs = [load_run(path) for path in arguments.runs]
+    rows = spreads(runs)
     for low_us, limit in LIMITS:
         _print_class([row for row in rows if row["limit"] == limit], low_us, limit)
+    for baselines in (1, 3):
+        print(f"gate against {baselines}: {dict(gate_outcomes(runs, baselines))}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -39,6 +47,20 @@ def spreads(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for record in run.records:
             by_key.setdefault(record.key, []).append(record)
     return [_spread(records) for records in by_key.values() if _measured(records, len(runs))]
+
+
+def gate_outcomes(runs: Sequence[Run], baselines: int, most: int = 300) -> Counter[str]:
+    """How often the gate would say what of one run held against so many of the others, over `most` choices of them."""
+    choices = [
+        (run, others) for run in runs for others in combinations([other for other in runs if other != run], baselines)
+    ]
+    random.Random(0).shuffle(choices)
+    noise = noise_of(runs[0])
+    outcomes: Counter[str] = Counter()
+    for run, others in choices[:most]:
+        verdicts = {point.verdict for point in compare_runs(run, others, noise)}
+        outcomes["quiet" if verdicts <= {Verdict.SAME} else ", ".join(sorted(verdicts))] += 1
+    return outcomes
 
 
 def _measured(records: Sequence[Record], runs: int) -> bool:
