@@ -240,14 +240,9 @@ class CudaBench:
 
     def empty(self) -> Call:
         """A kernel that stores one number."""
-        import torch
+        from mlabench.measure.timing.cuda import store_one
 
-        scalar = torch.zeros((), device="cuda")
-
-        def call() -> None:
-            scalar.fill_(1.0)
-
-        return call
+        return store_one()
 
     def spin(self, duration_ns: int) -> Call:
         """A spin on %globaltimer."""

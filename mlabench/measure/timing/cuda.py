@@ -112,6 +112,18 @@ def capture(launch: Call, copies: int = 1) -> Replay:
     return Replay(itertools.cycle(graphs), launch)
 
 
+def store_one() -> Call:
+    """A kernel that stores one number: the least that can be timed."""
+    import torch
+
+    scalar = torch.zeros((), device="cuda")
+
+    def fill() -> None:
+        scalar.fill_(1.0)
+
+    return fill
+
+
 @cache
 def surroundings(device: int) -> Surroundings:
     """The flush and the stamps of a device, each captured in a graph."""
