@@ -112,24 +112,25 @@ def _slot_of(page, token, kv_len, PAGE_SIZE: gl.constexpr):
 
 @gluon.jit
 def _scores(q0, q1, q2, s_q3, s_q_rope, left, right, rope, full_left, full_right, full_rope, stage, phase, slot,
-            slot_phase, wanted):
-    """Start the product of the query and one block; the operands wait for their loads."""
+            slot_phase):
+    """The product of the query and one block; the operands wait for their loads."""
     S: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, _N, 16])
     zero = gl.zeros([64, _N], gl.float32, S)
     k_left = left.index(stage)
     k_right = right.index(stage)
-    mbarrier.wait(full_left.index(stage), phase, pred=wanted)
+    mbarrier.wait(full_left.index(stage), phase)
     s = warpgroup_mma(q0, k_left.permute((1, 0)), zero, use_acc=False, is_async=True)
-    mbarrier.wait(full_right.index(stage), phase, pred=wanted)
+    mbarrier.wait(full_right.index(stage), phase)
     s = warpgroup_mma(q1, k_right.slice(0, 128, 1).permute((1, 0)), s, is_async=True)
     s = warpgroup_mma(q2, k_right.slice(128, 64, 1).permute((1, 0)), s, is_async=True)
     s = warpgroup_mma(s_q3, k_right.slice(192, 64, 1).permute((1, 0)), s, is_async=True)
-    mbarrier.wait(full_rope.index(slot), slot_phase, pred=wanted)
-    return warpgroup_mma(s_q_rope, rope.index(slot).permute((1, 0)), s, is_async=True)
+    mbarrier.wait(full_rope.index(slot), slot_phase)
+    s = warpgroup_mma(s_q_rope, rope.index(slot).permute((1, 0)), s, is_async=True)
+    return warpgroup_mma_wait(0, deps=[s])
 
 
 @gluon.jit
-def _weigh(s, m, row_sum, scale_log2, token, kv_len, row_end, first_hidden, slots, s_fade, weighed, slot,
+def _weigh(s, m, row_sum, scale_log2, token, row_end, first_hidden, slots, s_fade, weighed, slot,
            P: gl.constexpr):
     """Turn one block's scores into weights for the accumulating groups; returns the new maximum and sum."""
     S: gl.constexpr = s.type.layout
@@ -153,7 +154,7 @@ def _weigh(s, m, row_sum, scale_log2, token, kv_len, row_end, first_hidden, slot
 @gluon.jit
 def _score_requests(
     q, q_tiles, kv_lens, lse, part_lse, left, right, slots, s_q3, s_q_rope, s_fade, s_norm, full_left, full_right,
-    full_rope, q_full, weighed, normed, taken, first, last, start, stop, base, part, row0, rows, num_q_heads, q_len,
+    full_rope, q_full, scored, weighed, normed, taken, first, last, start, stop, base, part, row0, rows, num_q_heads, q_len,
     scale_log2, P: gl.constexpr,
 ):  # fmt: skip
     """The scoring group: queries in registers, scores, weights, and at the end the sums and the log-sum-exp."""
@@ -187,29 +188,19 @@ def _score_requests(
             req += 1
             row_end = kv_len - q_len + 1 + row // num_q_heads
             first_hidden = kv_len - q_len + 1
-            s_even = _scores(q0, q1, q2, s_q3, s_q_rope, left, right, slots, full_left, full_right, full_rope, stage,
-                             phase, it & 3, (it >> 2) & 1, True)
-            for i in range(lo, hi):
-                token = i * PAIR
+            for i in range((hi - lo) * 2):
+                token = lo * PAIR + i * _N
                 slot = it & 3
-                slot_phase = (it >> 2) & 1
-                s_even = warpgroup_mma_wait(0, deps=[s_even])
-                s_odd = _scores(q0, q1, q2, s_q3, s_q_rope, left, right, slots, full_left, full_right, full_rope,
-                                stage + 1, phase, slot + 1, slot_phase, True)
-                m, row_sum = _weigh(s_even, m, row_sum, scale_log2, token, kv_len, row_end, first_hidden, slots,
-                                    s_fade, weighed, slot, P)
-                s_odd = warpgroup_mma_wait(0, deps=[s_odd])
-                stage += 2
+                s = _scores(q0, q1, q2, s_q3, s_q_rope, left, right, slots, full_left, full_right, full_rope, stage,
+                            phase, slot, (it >> 2) & 1)
+                mbarrier.arrive(scored.index(slot), count=1)
+                m, row_sum = _weigh(s, m, row_sum, scale_log2, token, row_end, first_hidden, slots, s_fade, weighed,
+                                    slot, P)
+                it += 1
+                stage += 1
                 if stage == _STAGES:
                     stage = 0
                     phase ^= 1
-                it += 2
-                # past the end, a product that nobody reads
-                s_even = _scores(q0, q1, q2, s_q3, s_q_rope, left, right, slots, full_left, full_right, full_rope,
-                                 stage, phase, it & 3, (it >> 2) & 1, i + 1 < hi)
-                m, row_sum = _weigh(s_odd, m, row_sum, scale_log2, token + _N, kv_len, row_end, first_hidden, slots,
-                                    s_fade, weighed, slot + 1, P)
-            s_even = warpgroup_mma_wait(0, deps=[s_even])
         seen = row_sum > 0.0
         divisor = gl.where(seen, row_sum, 1.0)
         lse2 = gl.where(seen, m + gl.log2(divisor), -float("inf"))
@@ -237,8 +228,8 @@ def _blank_unused(half, unused_from):
 @gluon.jit
 def _accumulate_requests(
     half_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade, s_norm, full, full_rope,
-    weighed, used, normed, taken, first, last, start, stop, base, part, row0, rows,
-    COL: gl.constexpr, PAGE_SIZE: gl.constexpr, P: gl.constexpr, LAG: gl.constexpr,
+    scored, weighed, used, normed, taken, first, last, start, stop, base, part, row0, rows,
+    COL: gl.constexpr, PAGE_SIZE: gl.constexpr, P: gl.constexpr, GATE: gl.constexpr,
 ):  # fmt: skip
     """An accumulating group: loads its half of the value columns, adds up weights times values, stores the output."""
     O: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 256, 16])
@@ -255,7 +246,6 @@ def _accumulate_requests(
         acc = gl.zeros([64, 256], gl.float32, O)
         if lo < hi:
             ahead = stage
-            old = stage
             for j in gl.static_range(_STAGES):
                 if j < n:
                     token = first_token + j * _N
@@ -271,51 +261,45 @@ def _accumulate_requests(
                     ahead += 1
                     if ahead == _STAGES:
                         ahead = 0
-            for i in range(n + LAG):
+            for i in range(n):
+                slot = (it + i) & 3
+                slot_phase = ((it + i) >> 2) & 1
                 # read well before they are needed
-                freed = i - LAG
-                page = _page_of(pages, first_token + (freed + _STAGES) * _N, kv_len, PAGE_SIZE)
-                page_rope = page
+                next_token = first_token + (i + _STAGES) * _N
+                next_page = _page_of(pages, next_token, kv_len, PAGE_SIZE)
+                rope_token = first_token + (i + _SLOTS) * _N
+                rope_page = next_page
                 if COL == 0:
-                    page_rope = _page_of(pages, first_token + (freed + _SLOTS) * _N, kv_len, PAGE_SIZE)
-                if i < n:
-                    slot = (it + i) & 3
-                    mbarrier.wait(weighed.index(slot), ((it + i) >> 2) & 1)
-                    if gl.min(s_fade.index(slot).load(WARP), 0) < 1.0:
-                        acc = warpgroup_mma_wait(0, deps=[acc])
-                        acc = acc * s_fade.index(slot).load(ROW)[:, None]
-                    if first_token + (i + 1) * _N > kv_len:
-                        _blank_unused(half.index(stage), kv_len - first_token - i * _N)
-                    weights = slots.index(slot)._reinterpret(slots.dtype, [64, _N], P)
-                    acc = warpgroup_mma(weights, half.index(stage), acc, is_async=True)
-                    acc = warpgroup_mma_wait(LAG, deps=[acc])
-                    stage += 1
-                    if stage == _STAGES:
-                        stage = 0
-                else:
-                    acc = warpgroup_mma_wait(0, deps=[acc])
-                if i >= LAG:
-                    slot = (it + freed) & 3
-                    mbarrier.arrive(used.index(slot), count=1)
-                    token = first_token + (freed + _STAGES) * _N
-                    more = freed + _STAGES < n
-                    mbarrier.expect(full.index(old), _N * 256 * 2, pred=more)
+                    rope_page = _page_of(pages, rope_token, kv_len, PAGE_SIZE)
+                mbarrier.wait(weighed.index(slot), slot_phase)
+                if gl.min(s_fade.index(slot).load(WARP), 0) < 1.0:
+                    acc = acc * s_fade.index(slot).load(ROW)[:, None]
+                if first_token + (i + 1) * _N > kv_len:
+                    _blank_unused(half.index(stage), kv_len - first_token - i * _N)
+                weights = slots.index(slot)._reinterpret(slots.dtype, [64, _N], P)
+                if GATE:
+                    # the product of the next scores goes first, so that this one runs while they are weighed
+                    mbarrier.wait(scored.index((it + i + 1) & 3), ((it + i + 1) >> 2) & 1, pred=i + 1 < n)
+                acc = warpgroup_mma(weights, half.index(stage), acc, is_async=True)
+                acc = warpgroup_mma_wait(0, deps=[acc])
+                mbarrier.arrive(used.index(slot), count=1)
+                more = i + _STAGES < n
+                mbarrier.expect(full.index(stage), _N * 256 * 2, pred=more)
+                tma.async_copy_global_to_shared(
+                    half_tiles, [_slot_of(next_page, next_token, kv_len, PAGE_SIZE), COL], full.index(stage),
+                    half.index(stage), pred=more,
+                )  # fmt: skip
+                if COL == 0:
+                    more = i + _SLOTS < n
+                    mbarrier.wait(used.index(slot), slot_phase)
+                    mbarrier.expect(full_rope.index(slot), _N * 64 * 2, pred=more)
                     tma.async_copy_global_to_shared(
-                        half_tiles, [_slot_of(page, token, kv_len, PAGE_SIZE), COL], full.index(old), half.index(old),
-                        pred=more,
+                        rope_tiles, [_slot_of(rope_page, rope_token, kv_len, PAGE_SIZE), 512], full_rope.index(slot),
+                        slots.index(slot), pred=more,
                     )  # fmt: skip
-                    old += 1
-                    if old == _STAGES:
-                        old = 0
-                    if COL == 0:
-                        token = first_token + (freed + _SLOTS) * _N
-                        more = freed + _SLOTS < n
-                        mbarrier.wait(used.index(slot), ((it + freed) >> 2) & 1)
-                        mbarrier.expect(full_rope.index(slot), _N * 64 * 2, pred=more)
-                        tma.async_copy_global_to_shared(
-                            rope_tiles, [_slot_of(page_rope, token, kv_len, PAGE_SIZE), 512], full_rope.index(slot),
-                            slots.index(slot), pred=more,
-                        )  # fmt: skip
+                stage += 1
+                if stage == _STAGES:
+                    stage = 0
             it += n
         mbarrier.wait(normed, (b - first) & 1)
         acc = acc * s_norm.load(ROW)[:, None]
@@ -335,7 +319,7 @@ def _accumulate_requests(
 def mla_decode_many_rows_kernel(
     q, q_tiles, half_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
     scale_log2, batch, q_len, num_q_heads, max_pages, num_splits,
-    PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr, SPLIT: gl.constexpr, LAG: gl.constexpr, GROUP_REGS: gl.constexpr,
+    PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr, SPLIT: gl.constexpr, GATE: gl.constexpr, GROUP_REGS: gl.constexpr,
 ):  # fmt: skip
     """Attention of 64 rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
     rows = q_len * num_q_heads
@@ -361,6 +345,7 @@ def mla_decode_many_rows_kernel(
     full_left = gl.allocate_shared_memory(gl.int64, [_STAGES, 1], mbarrier.MBarrierLayout())
     full_right = gl.allocate_shared_memory(gl.int64, [_STAGES, 1], mbarrier.MBarrierLayout())
     full_rope = gl.allocate_shared_memory(gl.int64, [_SLOTS, 1], mbarrier.MBarrierLayout())
+    scored = gl.allocate_shared_memory(gl.int64, [_SLOTS, 1], mbarrier.MBarrierLayout())
     weighed = gl.allocate_shared_memory(gl.int64, [_SLOTS, 1], mbarrier.MBarrierLayout())
     used = gl.allocate_shared_memory(gl.int64, [_SLOTS, 1], mbarrier.MBarrierLayout())
     q_full = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
@@ -371,6 +356,7 @@ def mla_decode_many_rows_kernel(
         mbarrier.init(full_right.index(i), count=1)
     for i in gl.static_range(_SLOTS):
         mbarrier.init(full_rope.index(i), count=1)
+        mbarrier.init(scored.index(i), count=1)
         mbarrier.init(weighed.index(i), count=1)
         mbarrier.init(used.index(i), count=2)
     mbarrier.init(q_full, count=1)
@@ -384,7 +370,7 @@ def mla_decode_many_rows_kernel(
                 _score_requests,
                 (
                     q, q_tiles, kv_lens, lse, part_lse, left, right, slots, s_q3, s_q_rope, s_fade, s_norm,
-                    full_left, full_right, full_rope, q_full, weighed, normed, taken, first, last, start, stop, base,
+                    full_left, full_right, full_rope, q_full, scored, weighed, normed, taken, first, last, start, stop, base,
                     part, row0, rows, num_q_heads, q_len, scale_log2, P,
                 ),
             ),
@@ -392,16 +378,16 @@ def mla_decode_many_rows_kernel(
                 _accumulate_requests,
                 (
                     half_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, left, slots, s_fade,
-                    s_norm, full_left, full_rope, weighed, used, normed, taken, first, last, start, stop, base, part,
-                    row0, rows, 0, PAGE_SIZE, P, LAG,
+                    s_norm, full_left, full_rope, scored, weighed, used, normed, taken, first, last, start, stop, base, part,
+                    row0, rows, 0, PAGE_SIZE, P, GATE,
                 ),
             ),
             (
                 _accumulate_requests,
                 (
                     half_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, right, slots, s_fade,
-                    s_norm, full_right, full_rope, weighed, used, normed, taken, first, last, start, stop, base, part,
-                    row0, rows, 256, PAGE_SIZE, P, LAG,
+                    s_norm, full_right, full_rope, scored, weighed, used, normed, taken, first, last, start, stop, base, part,
+                    row0, rows, 256, PAGE_SIZE, P, GATE,
                 ),
             ),
         ],
@@ -451,7 +437,7 @@ def bind(
     lse: torch.Tensor,
     softmax_scale: float,
     num_splits: int | None = None,
-    lag: int = 0,
+    gate: int = 1,
     group_regs: int = 160,
 ) -> Launch:
     """Bind absorbed MLA decode to its tensors."""
@@ -476,7 +462,7 @@ def bind(
         mla_decode_many_rows_kernel[grid](
             q, q_tiles, half_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
             softmax_scale * LOG2_E, batch, q_len, num_q_heads, block_table.shape[1], splits,
-            PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1, LAG=lag, GROUP_REGS=group_regs,
+            PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1, GATE=gate, GROUP_REGS=group_regs,
             num_warps=4, maxnreg=168,
         )  # fmt: skip
         if splits > 1:
@@ -485,5 +471,5 @@ def bind(
                 V_DIM=512, BLOCK_N=PAIR.value, BATCH_P2=batch_p2, **combine,
             )  # fmt: skip
 
-    config = {"num_splits": splits, "lag": lag, "group_regs": group_regs}
+    config = {"num_splits": splits, "gate": gate, "group_regs": group_regs}
     return Launch(config, part_out.nbytes + part_lse.nbytes, run)
