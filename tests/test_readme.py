@@ -1,7 +1,10 @@
 """The README: its numbers are the committed baseline's, and its commands are taken."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
@@ -103,6 +106,30 @@ def test_sweep_commands_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip("names the reader's own kernel")
     extra = [word for word in ("--device", "cpu", "--dry-run") if word not in words]
     assert call(monkeypatch, *words, *extra) == 0
+
+
+def test_a_kernel_of_your_own_is_short_and_installs_and_is_right(tmp_path: Path) -> None:
+    files = re.findall(r"```(?:toml|python)\n# (\S+)\n(.*?)```", README, re.S)
+    assert [name for name, _ in files] == ["pyproject.toml", "my_decode.py"]
+    assert sum(text.count("\n") for _, text in files) <= 25
+    pytest.importorskip("setuptools", reason="builds a package without a network")
+    project, site = tmp_path / "project", tmp_path / "site"
+    project.mkdir()
+    for name, text in files:
+        (project / name).write_text(text)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(site), str(project)], check=True, timeout=300)
+    sweep = ["sweep", "--device", "cpu", "--kernel", "my_decode", "--out", str(tmp_path / "run")]
+    axes = ["num_q_heads=4", "kv_len=2,70", "batch=3", "q_len=1,2", "kv_len_dist=uniform,ragged"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mlabench", *sweep, *(word for axis in axes for word in ("-a", axis))],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}:{site}"},
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0
+    statuses = [(record.case.q_len, record.status) for record in load_run(tmp_path / "run").records]
+    assert set(statuses) == {(1, "ok"), (2, "unsupported")}
 
 
 def test_the_sweep_file_is_taken(tmp_path: Path) -> None:

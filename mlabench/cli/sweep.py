@@ -16,7 +16,10 @@ def sweep(
         ),
     ] = None,
     model: options.Models = None,
-    kernel: Annotated[list[str] | None, typer.Option(help="A kernel or backend; see `mlabench list kernels`.")] = None,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option(help="A kernel or backend, or peers: those of other packages; see `mlabench list kernels`."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with the same settings; options override it.")
     ] = None,

@@ -26,11 +26,11 @@ BUDGET = Budget(max_s=0.05, min_samples=5, max_samples=20)
 
 
 def examine_kernels(examination: Examination) -> list[Finding]:
-    """Bind, run and check every kernel on this device."""
+    """Bind, run and check every kernel on this device, those of other packages aside."""
     device = examination.device
     runner = Runner(device, make_timer(choose_method("auto", device), device), budget=BUDGET)
     findings = []
-    for kernel in all_kernels():
+    for kernel in (each for each in all_kernels() if not each.peer):
         if runner.spoiled:
             findings.append(Finding(kernel.name, "not here", "not tried: a kernel before it spoiled the process"))
             continue

@@ -24,7 +24,11 @@ class Kernel:
 
     `target` is `module:function`. The function takes the case's tensors by their spec names and `softmax_scale`, plans,
     and returns a callable without arguments that launches the work. It raises NotImplementedError, with a clear line,
-    for a shape it does not do. Where `writes_lse` is false the log-sum-exp is not checked.
+    for a shape it does not do. Where `writes_lse` is false the log-sum-exp is not checked. `package` is what must be
+    installed, or several joined by ` or ` of which one is enough. A `peer` runs only where it is asked for.
+
+    What a call writes instead of `out` and `lse`, because its package allocates it, the launch's `outputs` names: see
+    `peers/launch.py`.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Kernel:
     package: str = ""
     install: str = ""
     writes_lse: bool = True
+    peer: bool = False
 
     def __post_init__(self) -> None:
         if self.contract not in REFERENCES:
@@ -44,7 +49,7 @@ class Kernel:
 
     def missing(self) -> str:
         """Why the kernel cannot be loaded here, with the way to mend it; empty where it can."""
-        if not self.package or find_spec(self.package) is not None:
+        if not self.package or any(find_spec(name) for name in self.package.split(" or ")):
             return ""
         return f"the package {self.package} is not installed: {self.install or f'pip install {self.package}'}"
 
@@ -85,13 +90,108 @@ KERNELS: tuple[Kernel, ...] = (
 )
 """The suite's own kernels."""
 
+PEERS: tuple[Kernel, ...] = (
+    Kernel(
+        "mla_decode_flash_mla",
+        "flash_mla",
+        "mla_absorbed",
+        "mlabench.measure.peers.flash_mla:bind",
+        package="flash_mla",
+        install="pip install --no-deps sgl-flash-mla",
+        peer=True,
+    ),
+    Kernel(
+        "mla_decode_flashinfer_fa2",
+        "flashinfer_fa2",
+        "mla_absorbed",
+        "mlabench.measure.peers.flashinfer_mla:bind_fa2",
+        package="flashinfer",
+        install="pip install flashinfer-python",
+        peer=True,
+    ),
+    Kernel(
+        "mla_decode_flashinfer_fa3",
+        "flashinfer_fa3",
+        "mla_absorbed",
+        "mlabench.measure.peers.flashinfer_mla:bind_fa3",
+        package="flashinfer",
+        install="pip install flashinfer-python",
+        peer=True,
+    ),
+    Kernel(
+        "mla_decode_flash_attn_3",
+        "flash_attn_3",
+        "mla_absorbed",
+        "mlabench.measure.peers.flash_attn_3:bind_mla",
+        package="flash_attn_interface or vllm",
+        install="pip install vllm",
+        peer=True,
+    ),
+    Kernel(
+        "mla_decode_vllm_triton",
+        "vllm_triton",
+        "mla_absorbed",
+        "mlabench.measure.peers.vllm_triton:bind",
+        package="vllm",
+        peer=True,
+    ),
+    Kernel(
+        "mla_decode_sglang_triton",
+        "sglang_triton",
+        "mla_absorbed",
+        "mlabench.measure.peers.sglang_triton:bind",
+        package="sglang",
+        writes_lse=False,
+        peer=True,
+    ),
+    Kernel(
+        "grouped_decode_flashinfer",
+        "flashinfer",
+        "grouped",
+        "mlabench.measure.peers.flashinfer_grouped:bind",
+        package="flashinfer",
+        install="pip install flashinfer-python",
+        writes_lse=False,
+        peer=True,
+    ),
+    Kernel(
+        "grouped_decode_flash_attn_3",
+        "flash_attn_3",
+        "grouped",
+        "mlabench.measure.peers.flash_attn_3:bind_grouped",
+        package="flash_attn_interface or vllm",
+        install="pip install tokenspeed-fa3",
+        peer=True,
+    ),
+    Kernel(
+        "grouped_decode_torch_flash",
+        "torch_flash",
+        "grouped",
+        "mlabench.measure.peers.torch_sdpa:bind_flash",
+        writes_lse=False,
+        peer=True,
+    ),
+    Kernel(
+        "grouped_decode_torch_cudnn",
+        "torch_cudnn",
+        "grouped",
+        "mlabench.measure.peers.torch_sdpa:bind_cudnn",
+        writes_lse=False,
+        peer=True,
+    ),
+)
+"""Kernels of other packages, none of which is needed."""
+
+ALL_PEERS = "peers"
+"""The word that selects every peer."""
+
 
 @cache
 def all_kernels() -> tuple[Kernel, ...]:
     """The suite's kernels and those of installed packages. Raises `UsageError` for an entry point that is no kernel."""
     from importlib.metadata import entry_points
 
-    kernels = {kernel.name: kernel for kernel in KERNELS}
+    kernels = {kernel.name: kernel for kernel in (*KERNELS, *PEERS)}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
             kernel = entry.load()
@@ -118,20 +218,28 @@ def find_kernel(name: str) -> Kernel:
 
 
 def check_selection(names: Sequence[str]) -> None:
-    """Raise `UsageError` for a name that is neither a kernel's nor a backend's."""
-    known = {kernel.name for kernel in all_kernels()} | {kernel.backend for kernel in all_kernels()}
+    """Raise `UsageError` for a name that is neither a kernel's nor a backend's, nor the word for all peers."""
+    known = {name for kernel in all_kernels() for name in _names(kernel)}
     for name in names:
         if name not in known:
             raise UsageError(f"unknown kernel {name!r}: {near_names(name, known)}")
 
 
 def kernels_for(case: Case, device: str, names: Sequence[str] = ()) -> Iterator[Kernel]:
-    """The kernels that take the case: those named by kernel or backend, or without names all that run on the device."""
+    """The kernels that take the case: those named by kernel or backend, or as peers.
+
+    Without names all that run on the device and are no peers.
+    """
     for kernel in all_kernels():
         if kernel.contract != case.variant.contract:
             continue
-        if kernel.name in names or kernel.backend in names or (not names and device in kernel.devices):
+        if _names(kernel).intersection(names) or (not names and device in kernel.devices and not kernel.peer):
             yield kernel
+
+
+def _names(kernel: Kernel) -> set[str]:
+    """What the kernel is chosen by."""
+    return {kernel.name, kernel.backend} | ({ALL_PEERS} if kernel.peer else set())
 
 
 def launch_config(launch: Launch) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def checkouts() -> Iterator[MakeSide]:
     """What makes a side of a kernel and a commit, or of None for the sources at hand.
 
     A commit is checked out once a package; all are removed at the end. Making one raises `UsageError` as
-    `sources.checked_out` does.
+    `sources.checked_out` does, and for a peer at a commit.
     """
     sources: dict[tuple[str, str], Source] = {}
     with ExitStack() as stack:
@@ -58,6 +58,10 @@ def checkouts() -> Iterator[MakeSide]:
         def make_side(kernel: Kernel, commit: str | None) -> AskedSide:
             if commit is None:
                 return AskedSide(kernel)
+            if kernel.peer:
+                raise UsageError(
+                    f"{kernel.name} is another package's kernel and the same at every commit: leave it out"
+                )
             key = package_of(kernel.target), commit
             if key not in sources:
                 sources[key] = stack.enter_context(checked_out(*key))

@@ -5,7 +5,7 @@ import pytest
 from mlabench.cases.grid import make_cases
 from mlabench.errors import UsageError
 from mlabench.measure.config import SweepConfig
-from mlabench.measure.kernels import KERNELS, Kernel, all_kernels, check_selection, find_kernel, kernels_for
+from mlabench.measure.kernels import KERNELS, PEERS, Kernel, all_kernels, check_selection, find_kernel, kernels_for
 from mlabench.measure.plan import make_points
 
 MLA, GQA = make_cases({"variant": ("mla",)})[0], make_cases({"variant": ("gqa",)})[0]
@@ -27,6 +27,26 @@ def test_a_backend_or_a_kernel_may_be_named() -> None:
     assert names(GQA, "cuda", ["mla_decode_torch"]) == []
 
 
+def test_peers_run_only_where_they_are_named() -> None:
+    mine = [kernel.name for kernel in PEERS if kernel.contract == "mla_absorbed"]
+    assert names(MLA, "cuda", ["peers"]) == mine
+    assert names(MLA, "cuda", ["triton", "flash_mla"]) == ["mla_decode_triton", "mla_decode_flash_mla"]
+    assert names(GQA, "cuda", ["flash_attn_3"]) == ["grouped_decode_flash_attn_3"]
+    assert not set(names(MLA, "cuda")).intersection(mine)
+    check_selection(["peers", "flashinfer_fa3", "grouped_decode_torch_cudnn"])
+
+
+def test_one_of_several_packages_is_enough() -> None:
+    kernel = Kernel(
+        "mine", "mine", "grouped", "mine:bind", package="no_such_package or torch", install="pip install it"
+    )
+    assert kernel.missing() == ""
+    gone = Kernel(
+        "mine", "mine", "grouped", "mine:bind", package="no_such_package or nor_this", install="pip install it"
+    )
+    assert gone.missing() == "the package no_such_package or nor_this is not installed: pip install it"
+
+
 def test_a_case_that_no_chosen_kernel_takes_stays_a_point() -> None:
     config = SweepConfig(axes={"variant": ("gqa", "mla")}, kernel=("mla_decode_torch",))
     points = make_points(config, "cpu")
@@ -39,8 +59,15 @@ def test_names_of_nothing_are_refused_with_the_near_ones() -> None:
 
 
 def test_every_kernel_has_its_own_name_and_a_target() -> None:
-    assert len({kernel.name for kernel in KERNELS}) == len(KERNELS)
-    assert all(":" in kernel.target for kernel in KERNELS)
+    rows = (*KERNELS, *PEERS)
+    assert len({kernel.name for kernel in rows}) == len(rows)
+    assert all(":" in kernel.target for kernel in rows)
+
+
+@pytest.mark.parametrize("kernel", PEERS, ids=lambda kernel: kernel.name)
+def test_peers_load_without_their_packages(kernel: Kernel) -> None:
+    assert kernel.peer
+    assert callable(kernel.load())
 
 
 @pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if "cpu" in kernel.devices], ids=lambda k: k.name)

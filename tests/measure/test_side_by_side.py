@@ -12,7 +12,7 @@ from mlabench.measure.config import SweepConfig
 from mlabench.measure.interleave import AskedSide
 from mlabench.measure.isolation import Worker, WorkerSetup
 from mlabench.measure.kernels import find_kernel
-from mlabench.measure.side_by_side import Matchup, match_up, measure_pair, run_side_by_side
+from mlabench.measure.side_by_side import Matchup, checkouts, match_up, measure_pair, run_side_by_side
 from mlabench.measure.sources import folder_of
 from mlabench.records.pairs import Pair, Plan, load_pairs
 from mlabench.records.store import load_run
@@ -36,6 +36,14 @@ def test_both_sides_are_loaded_in_the_same_way() -> None:
     here = replace(now, folder=str(folder_of("mla_kernels")))
     assert match_up(CASE, before, now) == Matchup(CASE, before, here)
     assert match_up(CASE, now, before) == Matchup(CASE, here, before)
+
+
+def test_a_peer_has_no_commits() -> None:
+    peer = find_kernel("mla_decode_flash_mla")
+    with checkouts() as side:
+        assert side(peer, None) == AskedSide(peer)
+        with pytest.raises(UsageError, match="another package's kernel and the same at every commit: leave it out"):
+            side(peer, "HEAD")
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""FlashInfer's MLA decode over pages, in its FlashAttention-2 and FlashAttention-3 versions.
+
+It is planned in `bind`, as an engine does once a step; later changes to the block table or the lengths are not seen.
+FlashInfer compiles its kernels with nvcc on first use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from mla_kernels.launch import Launch
+from mlabench.measure.peers.shapes import installed_version, list_pages, require_latent, require_tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WORKSPACE_BYTES = 128 << 20
+"""What FlashInfer recommends; its own integer workspace comes on top."""
+
+
+def bind_fa2(**tensors: Any) -> Launch:
+    """Bind the FlashAttention-2 version to the tensors of absorbed MLA decode."""
+    return _bind("fa2", **tensors)
+
+
+def bind_fa3(**tensors: Any) -> Launch:
+    """Bind the FlashAttention-3 version, for Hopper, to the tensors of absorbed MLA decode."""
+    return _bind("fa3", **tensors)
+
+
+def _bind(
+    backend: str,
+    *,
+    q: "Tensor",
+    kv_cache: "Tensor",
+    block_table: "Tensor",
+    kv_lens: "Tensor",
+    out: "Tensor",
+    lse: "Tensor",
+    softmax_scale: float,
+) -> Launch:
+    import torch
+    from flashinfer.mla import BatchMLAPagedAttentionWrapper
+
+    require_latent(q, out, "FlashInfer")
+    require_tokens(kv_lens, "FlashInfer")
+    batch, q_len, num_q_heads, dim = q.shape
+    rank = out.shape[3]
+    pages = list_pages(block_table, kv_lens, kv_cache.shape[1])
+    starts = torch.arange(0, (batch + 1) * q_len, q_len, dtype=torch.int32)
+    workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device=q.device)
+    planned = [tensor.to(q.device) for tensor in (starts, pages.indptr, pages.indices, pages.kv_lens)]
+    buffers = [torch.empty_like(tensor) for tensor in planned]
+    wrapper = BatchMLAPagedAttentionWrapper(workspace, True, *buffers, backend=backend)
+    causal = q_len > 1
+    wrapper.plan(*planned, num_q_heads, rank, dim - rank, kv_cache.shape[1], causal, softmax_scale, q.dtype, q.dtype)
+    rows = q.flatten(0, 1)
+    parts = rows[..., :rank], rows[..., rank:], kv_cache[..., :rank], kv_cache[..., rank:]
+    written = {"out": out.flatten(0, 1), "lse": lse.flatten(0, 1)}
+
+    def run() -> None:
+        wrapper.run(*parts, **written, return_lse=True, return_lse_base_on_e=True)
+
+    config = {"package": installed_version(("flashinfer-python",)), "flashinfer_backend": backend}
+    return Launch(config, WORKSPACE_BYTES, run)

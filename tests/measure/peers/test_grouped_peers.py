@@ -1,0 +1,93 @@
+"""Peers of grouped decode, on stand-ins for their packages and on torch itself."""
+
+import pytest
+
+from mlabench.measure.kernels import PEERS
+from tests.measure.peers.conftest import Install, measure
+
+INSTALLED = {
+    "grouped_decode_flashinfer": ("others",),
+    "grouped_decode_flash_attn_3": ("others",),
+    "grouped_decode_torch_flash": (),
+    "grouped_decode_torch_cudnn": (),
+}
+"""For each peer the stand-ins that it needs."""
+
+GQA = {"variant": "gqa", "num_kv_heads": 2}
+SDPA = ("grouped_decode_torch_flash", "grouped_decode_torch_cudnn")
+
+
+@pytest.fixture
+def any_sdpa_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU has neither backend: let torch take what it has."""
+    import contextlib
+
+    monkeypatch.setattr("torch.nn.attention.sdpa_kernel", lambda _backend: contextlib.nullcontext())
+
+
+def test_every_peer_of_grouped_attention_is_tried() -> None:
+    assert {kernel.name for kernel in PEERS if kernel.contract == "grouped"} == set(INSTALLED)
+
+
+@pytest.mark.usefixtures("any_sdpa_backend")
+@pytest.mark.parametrize(
+    "axes",
+    [
+        GQA,
+        {"variant": "mha", "dtype": "float16"},
+        {"variant": "mqa", "page_size": 128, "kv_len": 128, "batch": 4},
+        {"variant": "mla", "form": "expanded"},
+        {**GQA, "kv_len": 90, "kv_len_dist": "ragged", "batch": 5},
+        {**GQA, "kv_len": 90, "q_len": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", INSTALLED)
+def test_peers_are_right(install: Install, name: str, axes: dict[str, int | str]) -> None:
+    install(*INSTALLED[name])
+    record = measure(name, **axes)
+    if name in SDPA and ("q_len" in axes or "kv_len_dist" in axes):
+        assert (record.status, record.timing) == ("unsupported", None)
+        assert ("q_len 1, not 2" if "q_len" in axes else "takes requests of one length") in record.reason
+        return
+    assert (record.status, record.reason) == ("ok", "")
+    assert record.kernel_config is not None
+    assert "package" in record.kernel_config
+
+
+@pytest.mark.usefixtures("any_sdpa_backend")
+@pytest.mark.parametrize("name", SDPA)
+def test_torch_reads_a_page_a_request_in_place_and_gathers_others(name: str) -> None:
+    in_place = measure(name, **GQA, page_size=64, kv_len=64, batch=7)
+    gathered = measure(name, **GQA, page_size=32, kv_len=64, batch=7)
+    assert (in_place.status, gathered.status) == ("ok", "ok")
+    assert (in_place.kernel_config or {})["layout"] == "a page a request, read in place"
+    assert (gathered.kernel_config or {})["layout"] == "pages gathered in the call"
+    assert in_place.workspace_bytes == 0
+    assert gathered.workspace_bytes == 2 * 7 * 64 * 2 * 128 * 2
+
+
+def test_a_backend_that_torch_does_not_have_here_is_unsupported() -> None:
+    record = measure("grouped_decode_torch_cudnn", **GQA)
+    assert record.status == "unsupported"
+    assert "CUDNN_ATTENTION backend does not take this shape here" in record.reason
+
+
+def test_upstreams_flash_attention_3_is_right(install: Install) -> None:
+    install("flash_attn", "others")
+    assert measure("grouped_decode_flash_attn_3", **GQA, q_len=2).status == "ok"
+
+
+@pytest.mark.parametrize(("has_vllm", "status"), [(True, "ok"), (False, "unsupported")])
+def test_a_build_of_flash_attention_3_without_the_head_dims_is_not_asked(
+    install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path, has_vllm: bool, status: str
+) -> None:
+    (tmp_path / "flash_attn_config.py").write_text(
+        "CONFIG = {'build_flags': {'FLASH_ATTENTION_DISABLE_HDIMDIFF192': True}}"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    install("flash_attn", *(["others"] if has_vllm else []))
+    record = measure("grouped_decode_flash_attn_3", variant="mla", form="expanded")
+    assert record.status == status
+    if not has_vllm:
+        assert "no kernels for head dims 192 of keys and 128 of values" in record.reason
