@@ -19,9 +19,7 @@ from mla_kernels.launch import Launch, check_dtype, check_shape
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
     allocate_partials,
-    combine_config,
-    combine_grid,
-    combine_kernel,
+    bind_combine,
     num_sms,
     part_bounds,
 )
@@ -395,8 +393,7 @@ def bind(
     splits, all_rows = config["num_splits"], q_len * num_q_heads
     part_out, part_lse = allocate_partials(splits, batch, all_rows, v_dim, q.device)
     grid = (triton.cdiv(rows, config["block_m"]) * num_kv_heads * (batch if splits == 1 else splits),)
-    merge = combine_config(splits, batch, all_rows, v_dim, sms)
-    merge_grid = combine_grid(merge, batch, all_rows, v_dim)
+    combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=config["block_n"])
 
     def run() -> None:
         grouped_decode_kernel[grid](
@@ -404,11 +401,7 @@ def bind(
             part_out, part_lse, softmax_scale * LOG2_E, batch, q_len, num_q_heads, num_kv_heads,
             block_table.shape[1], splits, num_warps=config["num_warps"], **constants,
         )  # fmt: skip
-        if splits > 1:
-            combine_kernel[merge_grid](
-                part_out, part_lse, out, lse, kv_lens, batch, all_rows, splits,
-                V_DIM=v_dim, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"], **merge,
-            )  # fmt: skip
+        combine()
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0
     return Launch(config=config, workspace_bytes=workspace, run=run)

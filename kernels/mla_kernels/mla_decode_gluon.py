@@ -27,7 +27,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
 from mla_kernels.online_softmax import LOG2_E
-from mla_kernels.split_kv import allocate_partials, combine_config, combine_grid, combine_kernel, num_sms
+from mla_kernels.split_kv import allocate_partials, bind_combine, num_sms
 
 ROWS = 64
 """Query rows of a program: the M of one warp-group product."""
@@ -52,10 +52,8 @@ _TAKEN = gl.constexpr(3 * STAGES)
 _FULL_ROPE = gl.constexpr(3 * STAGES + 1)
 _SCORED = gl.constexpr(4 * STAGES + 1)
 _WEIGHED = gl.constexpr(5 * STAGES + 1)
-_Q_FULL = gl.constexpr(6 * STAGES + 1)
-_NORMED = gl.constexpr(6 * STAGES + 2)
-_BARS = gl.constexpr(6 * STAGES + 3)
-
+_NORMED = gl.constexpr(6 * STAGES + 1)
+_BARS = gl.constexpr(6 * STAGES + 2)
 
 _barrier = getattr(gl, "thread_barrier", None) or gl.barrier
 
@@ -118,25 +116,74 @@ def _request_run(kv_lens, b, start, stop):
 
 
 @gluon.jit
-def _page_of(pages, token, kv_len, PAGE_SIZE: gl.constexpr):
-    """Page of the box that starts at `token`; of the request's last box if it starts past the end."""
-    return gl.load(pages + gl.minimum(token, (kv_len - 1) // _BOX * _BOX) // PAGE_SIZE)
+def _seek(kv_lens, b, last, start, stop):
+    """The first request from `b` on that this part takes units of: its number and length, its units [lo, hi), and the
+    part's bounds counted from its start. `last` if there is none."""
+    kv_len = 0 * b
+    lo = 0 * b
+    hi = 0 * b
+    while (b < last) & (lo >= hi):
+        kv_len, lo, hi, units = _request_run(kv_lens, b, start, stop)
+        if lo >= hi:
+            start -= units
+            stop -= units
+            b += 1
+    return b, kv_len, lo, hi, start, stop
 
 
 @gluon.jit
-def _slot_of(page, token, kv_len, PAGE_SIZE: gl.constexpr):
+def _box_page(block_table, max_pages, b, last, token, kv_len, PAGE_SIZE: gl.constexpr):
+    """Page of the box that starts at `token`; of the request's last box if it starts past the end."""
+    pages = block_table + gl.cast(b, gl.int64) * max_pages
+    token = gl.minimum(token, (kv_len - 1) // _BOX * _BOX)
+    return gl.load(pages + gl.maximum(token, 0) // PAGE_SIZE, mask=b < last, other=0)
+
+
+@gluon.jit
+def _box_row(page, token, kv_len, PAGE_SIZE: gl.constexpr):
     """Row of the cache at which that box starts."""
     return page * PAGE_SIZE + gl.minimum(token, (kv_len - 1) // _BOX * _BOX) % PAGE_SIZE
 
 
 @gluon.jit
-def _load_half(tiles, at, COL: gl.constexpr, boxes, stage, h: gl.constexpr, bars, FULL: gl.constexpr, wanted):
-    """Start loading one box of tokens of 256 columns, from COL on."""
-    mbarrier.expect(bars.index(FULL + stage), _BOX * 256 * 2, pred=wanted)
+def _load_box(kv_tiles, at, COL: gl.constexpr, boxes, stage, h: gl.constexpr, bars, FULL: gl.constexpr):
+    """Start loading half of a block's tokens, 256 columns from COL on."""
+    mbarrier.expect(bars.index(FULL + stage), _BOX * 256 * 2)
     for c in gl.static_range(4):
         tma.async_copy_global_to_shared(
-            tiles, [at, COL + c * 64], bars.index(FULL + stage), boxes.index(stage * 8 + c * 2 + h), pred=wanted
+            kv_tiles, [at, COL + c * 64], bars.index(FULL + stage), boxes.index(stage * 8 + c * 2 + h)
         )
+
+
+@gluon.jit
+def _load_rope(kv_tiles, at0, at1, boxes, stage, bars):
+    """Start loading a block's rope columns."""
+    mbarrier.expect(bars.index(_FULL_ROPE + stage), _N * 64 * 2)
+    tma.async_copy_global_to_shared(kv_tiles, [at0, 512], bars.index(_FULL_ROPE + stage), boxes.index(stage * 2))
+    tma.async_copy_global_to_shared(kv_tiles, [at1, 512], bars.index(_FULL_ROPE + stage), boxes.index(stage * 2 + 1))
+
+
+@gluon.jit
+def _load_query(q_tiles, row, COL: gl.constexpr, half, slots, stage, bars, FULL: gl.constexpr):
+    """Start loading 256 columns of the query into a stage, as if it were a block."""
+    tiles = half._reinterpret(half.dtype, [_STAGES * 4, 64, 64], q_tiles.layout)
+    # as many arrivals as the two boxes of a block make
+    mbarrier.expect(bars.index(FULL + stage), 64 * 128 * 2)
+    mbarrier.expect(bars.index(FULL + stage), 64 * 128 * 2)
+    for c in gl.static_range(4):
+        tma.async_copy_global_to_shared(
+            q_tiles, [row, COL + c * 64], bars.index(FULL + stage), tiles.index(stage * 4 + c)
+        )
+    if COL == 0:
+        mbarrier.expect(bars.index(_FULL_ROPE + stage), 64 * 64 * 2)
+        tma.async_copy_global_to_shared(q_tiles, [row, 512], bars.index(_FULL_ROPE + stage), slots.index(stage))
+
+
+@gluon.jit
+def _after(stage, phase):
+    """The next stage and its phase."""
+    last = stage == _STAGES - 1
+    return gl.where(last, 0, stage + 1), gl.where(last, phase ^ 1, phase)
 
 
 @gluon.jit
@@ -183,21 +230,25 @@ def _weigh(s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, 
 
 
 @gluon.jit
+def _copy_tile(source, target, LANES: gl.constexpr):
+    """Copy between two tiles of shared memory; LANES threads a row."""
+    L: gl.constexpr = gl.BlockedLayout([1, 8], [32 // LANES, LANES], [4, 1], [1, 0])
+    target.store(source.load(L))
+
+
+@gluon.jit
 def _score_requests(
-    q, q_last_tiles, q_tiles, kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars, first, last, start, stop, scale_log2,
-    HEADS: gl.constexpr, Q_LEN: gl.constexpr,
+    kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars, first, last, start, stop,
+    scale_log2, HEADS: gl.constexpr, Q_LEN: gl.constexpr,
 ):  # fmt: skip
     """The scoring group: queries in registers, scores, weights, and at the end the sums and the log-sum-exp."""
     S: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, _N, 16])
     A: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=S, k_width=2)
     ROW: gl.constexpr = gl.SliceLayout(1, S)
-    QROW: gl.constexpr = gl.SliceLayout(1, A)
-    QCOL: gl.constexpr = gl.SliceLayout(0, A)
     rows: gl.constexpr = HEADS * Q_LEN
-    row0, part = _program(HEADS * Q_LEN)
+    row0, part = _program(rows)
     stage = 0
     phase = 0
-    req = 0
     for b in range(first, last):
         kv_len, lo, hi, units = _request_run(kv_lens, b, start, stop)
         start -= units
@@ -205,28 +256,26 @@ def _score_requests(
         m = gl.full([64], -1e30, gl.float32, ROW)
         row_sum = gl.zeros([64], gl.float32, ROW)
         if lo < hi:
-            mbarrier.expect(bars.index(_Q_FULL), 64 * 80 * 2)
-            tma.async_copy_global_to_shared(q_last_tiles, [b * rows + row0, 496], bars.index(_Q_FULL), s_q_last)
-            tma.async_copy_global_to_shared(q_tiles, [b * rows + row0, 512], bars.index(_Q_FULL), s_q_rope)
-            q_row = row0 + gl.arange(0, 64, QROW)
-            q_at = q + (gl.cast(b, gl.int64) * rows + q_row)[:, None] * 576
-            q_ok = (q_row < rows)[:, None]
-            q0 = gl.load(q_at + gl.arange(0, 256, QCOL)[None, :], mask=q_ok, other=0.0)
-            q1 = gl.load(q_at + 256 + gl.arange(0, 128, QCOL)[None, :], mask=q_ok, other=0.0)
-            q2 = gl.load(q_at + 384 + gl.arange(0, 64, QCOL)[None, :], mask=q_ok, other=0.0)
-            q3 = gl.load(q_at + 448 + gl.arange(0, 32, QCOL)[None, :], mask=q_ok, other=0.0)
-            q4 = gl.load(q_at + 480 + gl.arange(0, 16, QCOL)[None, :], mask=q_ok, other=0.0)
-            mbarrier.wait(bars.index(_Q_FULL), req & 1)
-            req += 1
+            mbarrier.wait(bars.index(_FULL_LEFT + stage), phase)
+            q0 = left.index(stage).load(A)
+            mbarrier.wait(bars.index(_FULL_RIGHT + stage), phase)
+            q1 = right.index(stage).slice(0, 128, 1).load(A)
+            q2 = right.index(stage).slice(128, 64, 1).load(A)
+            q3 = right.index(stage).slice(192, 32, 1).load(A)
+            q4 = right.index(stage).slice(224, 16, 1).load(A)
+            _copy_tile(right.index(stage).slice(240, 16, 1), s_q_last, 2)
+            mbarrier.wait(bars.index(_FULL_ROPE + stage), phase)
+            _copy_tile(slots.index(stage), s_q_rope, 8)
+            fence_async_shared()
+            mbarrier.arrive(bars.index(_SCORED + stage), count=1)
+            mbarrier.arrive(bars.index(_WEIGHED + stage), count=1)
+            stage, phase = _after(stage, phase)
             for i in range(lo, hi):
                 s = _scores(q0, q1, q2, q3, q4, s_q_last, s_q_rope, left, right, slots, bars, stage, phase)
                 mbarrier.arrive(bars.index(_SCORED + stage), count=1)
                 m, row_sum = _weigh(s, m, row_sum, scale_log2, i * _N, kv_len, row0, HEADS, Q_LEN, slots, s_fade,
                                     bars, stage)
-                stage += 1
-                if stage == _STAGES:
-                    stage = 0
-                    phase ^= 1
+                stage, phase = _after(stage, phase)
         row = row0 + gl.arange(0, 64, ROW)
         seen = row_sum > 0.0
         divisor = gl.where(seen, row_sum, 1.0)
@@ -254,91 +303,99 @@ def _blank_unused(half, unused_from):
 
 @gluon.jit
 def _accumulate_requests(
-    kv_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade, s_norm, bars, first, last, start, stop,
-    HEADS: gl.constexpr, Q_LEN: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr, GATE: gl.constexpr, FINE: gl.constexpr,
+    q_tiles, kv_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade, s_norm, bars, first, last,
+    start, stop,
+    HEADS: gl.constexpr, Q_LEN: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr,
 ):  # fmt: skip
-    """An accumulating group: loads its half of the value columns, adds up weights times values, stores the output."""
+    """An accumulating group: loads its half of the value columns, adds up weights times values, stores the output.
+
+    The stages take, for each request, its query and then its blocks; loads run ahead over the requests.
+    """
     O: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 256, 16])
     ROW: gl.constexpr = gl.SliceLayout(1, O)
     WARP: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
+    rows: gl.constexpr = HEADS * Q_LEN
+    row0, part = _program(rows)
     boxes = half._reinterpret(half.dtype, [_STAGES * 8, _BOX, 64], kv_tiles.layout)
     rope_boxes = slots._reinterpret(slots.dtype, [_STAGES * 2, _BOX, 64], kv_tiles.layout)
-    rows: gl.constexpr = HEADS * Q_LEN
-    row0, part = _program(HEADS * Q_LEN)
+
+    # what is loaded next: unit `ahead` of request `load_b`, its query before unit `load_lo`
+    load_b, load_len, load_lo, load_hi, load_start, load_stop = _seek(kv_lens, first, last, start, stop)
+    ahead = load_lo - 1
+    for j in gl.static_range(_STAGES):
+        if load_b < last:
+            if ahead < load_lo:
+                _load_query(q_tiles, load_b * rows + row0, COL, half, slots, j, bars, FULL)
+            else:
+                token = ahead * _N
+                page0 = _box_page(block_table, max_pages, load_b, last, token, load_len, PAGE_SIZE)
+                page1 = _box_page(block_table, max_pages, load_b, last, token + _BOX, load_len, PAGE_SIZE)
+                at0 = _box_row(page0, token, load_len, PAGE_SIZE)
+                at1 = _box_row(page1, token + _BOX, load_len, PAGE_SIZE)
+                _load_box(kv_tiles, at0, COL, boxes, j, 0, bars, FULL)
+                _load_box(kv_tiles, at1, COL, boxes, j, 1, bars, FULL)
+                if COL == 0:
+                    _load_rope(kv_tiles, at0, at1, rope_boxes, j, bars)
+            ahead += 1
+            if ahead == load_hi:
+                units = gl.cdiv(load_len, _N)
+                load_b, load_len, load_lo, load_hi, load_start, load_stop = _seek(
+                    kv_lens, load_b + 1, last, load_start - units, load_stop - units
+                )
+                ahead = load_lo - 1
+
     stage = 0
     phase = 0
     for b in range(first, last):
         kv_len, lo, hi, units = _request_run(kv_lens, b, start, stop)
         start -= units
         stop -= units
-        pages = block_table + gl.cast(b, gl.int64) * max_pages
         acc = gl.zeros([64, 256], gl.float32, O)
-        if lo < hi:
-            ahead = stage
-            for j in gl.static_range(_STAGES):
-                if lo + j < hi:
-                    token = (lo + j) * _N
-                    at0 = _slot_of(_page_of(pages, token, kv_len, PAGE_SIZE), token, kv_len, PAGE_SIZE)
-                    token += _BOX
-                    at1 = _slot_of(_page_of(pages, token, kv_len, PAGE_SIZE), token, kv_len, PAGE_SIZE)
-                    _load_half(kv_tiles, at0, COL, boxes, ahead, 0, bars, FULL, True)
-                    _load_half(kv_tiles, at1, COL, boxes, ahead, 1, bars, FULL, True)
-                    if COL == 0:
-                        mbarrier.expect(bars.index(_FULL_ROPE + ahead), _N * 64 * 2)
-                        tma.async_copy_global_to_shared(
-                            kv_tiles, [at0, 512], bars.index(_FULL_ROPE + ahead), rope_boxes.index(ahead * 2)
-                        )
-                        tma.async_copy_global_to_shared(
-                            kv_tiles, [at1, 512], bars.index(_FULL_ROPE + ahead), rope_boxes.index(ahead * 2 + 1)
-                        )
-                    ahead += 1
-                    if ahead == _STAGES:
-                        ahead = 0
-            for i in range(lo, hi):
-                # read well before they are needed
-                token = (i + _STAGES) * _N
-                page0 = _page_of(pages, token, kv_len, PAGE_SIZE)
-                page1 = _page_of(pages, token + _BOX, kv_len, PAGE_SIZE)
-                mbarrier.wait(bars.index(_WEIGHED + stage), phase)
+        # the query's stage is given back like a block's
+        for i in range(gl.where(lo < hi, lo - 1, hi), hi):
+            # read well before they are needed
+            token = ahead * _N
+            page0 = _box_page(block_table, max_pages, load_b, last, token, load_len, PAGE_SIZE)
+            page1 = _box_page(block_table, max_pages, load_b, last, token + _BOX, load_len, PAGE_SIZE)
+            mbarrier.wait(bars.index(_WEIGHED + stage), phase)
+            next_stage, next_phase = _after(stage, phase)
+            at0 = _box_row(page0, token, load_len, PAGE_SIZE)
+            at1 = _box_row(page1, token + _BOX, load_len, PAGE_SIZE)
+            wanted = load_b < last
+            block_wanted = wanted & (ahead >= load_lo)
+            if i >= lo:
                 if gl.min(s_fade.index(stage).load(WARP).to(gl.float32), 0) < 1.0:
                     acc = acc * s_fade.index(stage).load(ROW).to(gl.float32)[:, None]
                 if (i + 1) * _N > kv_len:
                     _blank_unused(half.index(stage), kv_len - i * _N)
-                next_stage = stage + 1
-                next_phase = phase
-                if next_stage == _STAGES:
-                    next_stage = 0
-                    next_phase = phase ^ 1
-                if GATE:
-                    # the product of the next scores goes first, so that this one runs while they are weighed
-                    mbarrier.wait(bars.index(_SCORED + next_stage), next_phase, pred=i + 1 < hi)
-                acc = warpgroup_mma(slots.index(stage).slice(0, 32, 1), half.index(stage).slice(0, 32, 0), acc, is_async=True)
-                acc = warpgroup_mma(slots.index(stage).slice(32, 32, 1), half.index(stage).slice(32, 32, 0), acc, is_async=True)
-                more = i + _STAGES < hi
-                at0 = _slot_of(page0, token, kv_len, PAGE_SIZE)
-                at1 = _slot_of(page1, token + _BOX, kv_len, PAGE_SIZE)
-                if FINE:
-                    acc = warpgroup_mma_wait(1, deps=[acc])
-                    _barrier()
-                    _load_half(kv_tiles, at0, COL, boxes, stage, 0, bars, FULL, more)
-                    acc = warpgroup_mma_wait(0, deps=[acc])
-                    mbarrier.arrive(bars.index(_USED + stage), count=1)
+                # the product of the next scores goes first, so that this one runs while they are weighed
+                mbarrier.wait(bars.index(_SCORED + next_stage), next_phase, pred=i + 1 < hi)
+                weights = slots.index(stage)
+                values = half.index(stage)
+                acc = warpgroup_mma(weights.slice(0, 32, 1), values.slice(0, 32, 0), acc, is_async=True)
+                acc = warpgroup_mma(weights.slice(32, 32, 1), values.slice(32, 32, 0), acc, is_async=True)
+                acc = warpgroup_mma_wait(0, deps=[acc])
+            mbarrier.arrive(bars.index(_USED + stage), count=1)
+            if wanted:
+                if block_wanted:
+                    _load_box(kv_tiles, at0, COL, boxes, stage, 0, bars, FULL)
+                    _load_box(kv_tiles, at1, COL, boxes, stage, 1, bars, FULL)
+                    if COL == 0:
+                        mbarrier.wait(bars.index(_USED + stage), phase)
+                        _load_rope(kv_tiles, at0, at1, rope_boxes, stage, bars)
                 else:
-                    acc = warpgroup_mma_wait(0, deps=[acc])
-                    mbarrier.arrive(bars.index(_USED + stage), count=1)
-                    _load_half(kv_tiles, at0, COL, boxes, stage, 0, bars, FULL, more)
-                _load_half(kv_tiles, at1, COL, boxes, stage, 1, bars, FULL, more)
-                if COL == 0:
-                    mbarrier.wait(bars.index(_USED + stage), phase)
-                    mbarrier.expect(bars.index(_FULL_ROPE + stage), _N * 64 * 2, pred=more)
-                    tma.async_copy_global_to_shared(
-                        kv_tiles, [at0, 512], bars.index(_FULL_ROPE + stage), rope_boxes.index(stage * 2), pred=more
+                    if COL == 0:
+                        mbarrier.wait(bars.index(_USED + stage), phase)
+                    _load_query(q_tiles, load_b * rows + row0, COL, half, slots, stage, bars, FULL)
+                ahead += 1
+                if ahead == load_hi:
+                    load_units = gl.cdiv(load_len, _N)
+                    load_b, load_len, load_lo, load_hi, load_start, load_stop = _seek(
+                        kv_lens, load_b + 1, last, load_start - load_units, load_stop - load_units
                     )
-                    tma.async_copy_global_to_shared(
-                        kv_tiles, [at1, 512], bars.index(_FULL_ROPE + stage), rope_boxes.index(stage * 2 + 1), pred=more
-                    )
-                stage = next_stage
-                phase = next_phase
+                    ahead = load_lo - 1
+            stage = next_stage
+            phase = next_phase
         mbarrier.wait(bars.index(_NORMED), (b - first) & 1)
         acc = acc * s_norm.load(ROW)[:, None]
         mbarrier.arrive(bars.index(_TAKEN), count=1)
@@ -355,9 +412,9 @@ def _accumulate_requests(
 
 @gluon.jit
 def mla_decode_many_rows_kernel(
-    q, q_last_tiles, q_tiles, kv_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+    q_tiles, kv_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
     scale_log2, batch, max_pages, num_splits,
-    HEADS: gl.constexpr, Q_LEN: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr, SPLIT: gl.constexpr, GATE: gl.constexpr, FINE: gl.constexpr, GROUP_REGS: gl.constexpr,
+    HEADS: gl.constexpr, Q_LEN: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr, SPLIT: gl.constexpr, GROUP_REGS: gl.constexpr,
 ):  # fmt: skip
     """Attention of 64 rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
     row0, part = _program(HEADS * Q_LEN)
@@ -371,7 +428,7 @@ def mla_decode_many_rows_kernel(
     left = gl.allocate_shared_memory(dtype, [_STAGES, _N, 256], HALF)
     right = gl.allocate_shared_memory(dtype, [_STAGES, _N, 256], HALF)
     slots = gl.allocate_shared_memory(dtype, [_STAGES, _N, 64], q_tiles.layout)
-    s_q_last = gl.allocate_shared_memory(dtype, [64, 16], q_last_tiles.layout)
+    s_q_last = gl.allocate_shared_memory(dtype, [64, 16], gl.NVMMASharedLayout.get_default_for([64, 16], dtype))
     s_q_rope = gl.allocate_shared_memory(dtype, [64, 64], q_tiles.layout)
     plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
     s_fade = gl.allocate_shared_memory(gl.bfloat16, [_STAGES, 64], plain)
@@ -386,7 +443,7 @@ def mla_decode_many_rows_kernel(
             (
                 _score_requests,
                 (
-                    q, q_last_tiles, q_tiles, kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars,
+                    kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars,
                     first, last, start, stop,
                     scale_log2, HEADS, Q_LEN,
                 ),
@@ -394,15 +451,15 @@ def mla_decode_many_rows_kernel(
             (
                 _accumulate_requests,
                 (
-                    kv_tiles, block_table, max_pages, kv_lens, out, part_out, left, slots, s_fade, s_norm, bars, first, last, start, stop,
-                    HEADS, Q_LEN, 0, _FULL_LEFT, PAGE_SIZE, GATE, FINE,
+                    q_tiles, kv_tiles, block_table, max_pages, kv_lens, out, part_out, left, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    HEADS, Q_LEN, 0, _FULL_LEFT, PAGE_SIZE,
                 ),
             ),
             (
                 _accumulate_requests,
                 (
-                    kv_tiles, block_table, max_pages, kv_lens, out, part_out, right, slots, s_fade, s_norm, bars, first, last, start, stop,
-                    HEADS, Q_LEN, 256, _FULL_RIGHT, PAGE_SIZE, GATE, FINE,
+                    q_tiles, kv_tiles, block_table, max_pages, kv_lens, out, part_out, right, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    HEADS, Q_LEN, 256, _FULL_RIGHT, PAGE_SIZE,
                 ),
             ),
         ],
@@ -452,8 +509,6 @@ def bind(
     lse: torch.Tensor,
     softmax_scale: float,
     num_splits: int | None = None,
-    gate: int = 1,
-    fine: int = 1,
     group_regs: int = 160,
 ) -> Launch:
     """Bind absorbed MLA decode to its tensors."""
@@ -467,26 +522,20 @@ def bind(
     part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
     dtype = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
-    q_last_tiles = _tiles(q.view(batch * rows, kv_dim), ROWS, 16, dtype)
     q_tiles = _tiles(q.view(batch * rows, kv_dim), ROWS, 64, dtype)
     kv_tiles = _tiles(tokens, BOX, 64, dtype)
     batch_p2 = 1 if batch == 1 else max(128, triton.next_power_of_2(batch))
     grid = ((splits if splits > 1 else batch) * row_blocks,)
-    combine = combine_config(splits, batch, rows, 512, sms)
-    merge_grid = combine_grid(combine, batch, rows, 512)
+    combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
 
     def run() -> None:
         mla_decode_many_rows_kernel[grid](
-            q, q_last_tiles, q_tiles, kv_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+            q_tiles, kv_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
             softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
-            HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1, GATE=gate, FINE=fine, GROUP_REGS=group_regs,
+            HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1, GROUP_REGS=group_regs,
             num_warps=4, maxnreg=168,
         )  # fmt: skip
-        if splits > 1:
-            combine_kernel[merge_grid](
-                part_out, part_lse, out, lse, kv_lens, batch, rows, splits,
-                V_DIM=512, BLOCK_N=TOKENS, BATCH_P2=batch_p2, **combine,
-            )  # fmt: skip
+        combine()
 
-    config = {"num_splits": splits, "gate": gate, "fine": fine, "group_regs": group_regs}
+    config = {"num_splits": splits, "group_regs": group_regs}
     return Launch(config, part_out.nbytes + part_lse.nbytes, run)

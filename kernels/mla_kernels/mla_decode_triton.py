@@ -18,9 +18,7 @@ from mla_kernels.launch import Launch, check_dtype, check_shape
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
     allocate_partials,
-    combine_config,
-    combine_grid,
-    combine_kernel,
+    bind_combine,
     num_sms,
     part_bounds,
 )
@@ -305,8 +303,7 @@ def bind(
         dtype=q.dtype,
     )  # fmt: skip
     grid = (triton.cdiv(rows, config["block_m"]) * (batch if splits == 1 else splits),)
-    merge = combine_config(splits, batch, rows, kv_lora_rank, sms)
-    merge_grid = combine_grid(merge, batch, rows, kv_lora_rank)
+    combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=config["block_n"])
 
     def run() -> None:
         mla_decode_kernel[grid](
@@ -314,11 +311,7 @@ def bind(
             softmax_scale * LOG2_E, batch, q_len, num_q_heads, block_table.shape[1], splits,
             num_warps=config["num_warps"], **constants,
         )  # fmt: skip
-        if splits > 1:
-            combine_kernel[merge_grid](
-                part_out, part_lse, out, lse, kv_lens, batch, rows, splits,
-                V_DIM=kv_lora_rank, BLOCK_N=config["block_n"], BATCH_P2=constants["BATCH_P2"], **merge,
-            )  # fmt: skip
+        combine()
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0
     return Launch(config=config, workspace_bytes=workspace, run=run)

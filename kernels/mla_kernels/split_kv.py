@@ -12,9 +12,12 @@ Partials (float32): `part_out [num_splits + batch, rows, v_dim]`, already divide
 kernels/README.md has the formula.
 """
 
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_wait
 
 
 @triton.jit
@@ -60,51 +63,60 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
 def combine_kernel(
     part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
     V_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr,
+    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Merge the partials of one request: BLOCK_R rows by BLOCK_V columns, BLOCK_S partials at a time."""
-    b = tl.program_id(1)
-    col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
-    r0 = tl.program_id(0) // col_blocks * BLOCK_R
-    c0 = tl.program_id(0) % col_blocks * BLOCK_V
+    """Merge the partials: BLOCK_R rows by BLOCK_V columns of a request at once, BLOCK_S partials at a time.
 
+    With EARLY it is launched before the kernel that it follows has ended, and waits for it.
+    """
+    col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
+    row_blocks = tl.cdiv(rows, BLOCK_R)
+    tiles = row_blocks * col_blocks * batch
     request, blocks, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
-    base = tl.sum(tl.where(request < b, blocks, 0), 0)
-    mine = tl.sum(tl.where(request == b, blocks, 0), 0)
-    first = base // payload
-    count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)
-    if (count != 1) & ((uncut == 0) | (BATCH_P2 == 1)):
-        r = r0 + tl.arange(0, BLOCK_R)
-        c = c0 + tl.arange(0, BLOCK_V)
-        s = tl.arange(0, BLOCK_S)
-        ok_out = (r < rows)[:, None] & (c < V_DIM)[None, :]
-        slot = (first + b).to(tl.int64)
-        top = tl.full((BLOCK_R,), -1e30, tl.float32)
-        total = tl.zeros((BLOCK_R,), tl.float32)
-        acc = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
-        for s0 in range(0, count, BLOCK_S):
-            row = (slot + s0 + s)[:, None] * rows + r[None, :]  # [S, R]
-            ok = (s0 + s < count)[:, None] & (r < rows)[None, :]
-            part = tl.load(
-                part_out + row[:, :, None] * V_DIM + c[None, None, :],
-                mask=ok[:, :, None] & (c < V_DIM)[None, None, :], other=0.0,
-            )  # [S, R, V]  # fmt: skip
-            e = tl.load(part_lse + row, mask=ok, other=-float("inf"))
-            new_top = tl.maximum(top, tl.max(e, 0))
-            weight = tl.exp2(e - new_top[None, :])
-            fade = tl.exp2(top - new_top)
-            total = total * fade + tl.sum(weight, 0)
-            acc = acc * fade[:, None] + tl.sum(part * weight[:, :, None], 0)
-            top = new_top
-        seen = total > 0.0
-        divisor = tl.where(seen, total, 1.0)
-        row_out = b.to(tl.int64) * rows + r
-        tl.store(
-            out + row_out[:, None] * V_DIM + c[None, :], (acc / divisor[:, None]).to(out.dtype.element_ty), mask=ok_out
-        )
-        if c0 == 0:
-            value = tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf"))
-            tl.store(lse + row_out, value, mask=r < rows)
+    if BATCH_P2 > 1:
+        if uncut:
+            tiles = 0
+    if EARLY:
+        gdc_wait()
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        b = tile // (row_blocks * col_blocks)
+        r0 = tile // col_blocks % row_blocks * BLOCK_R
+        c0 = tile % col_blocks * BLOCK_V
+        base = tl.sum(tl.where(request < b, blocks, 0), 0)
+        mine = tl.sum(tl.where(request == b, blocks, 0), 0)
+        first = base // payload
+        count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)
+        if count != 1:
+            r = r0 + tl.arange(0, BLOCK_R)
+            c = c0 + tl.arange(0, BLOCK_V)
+            s = tl.arange(0, BLOCK_S)
+            ok_out = (r < rows)[:, None] & (c < V_DIM)[None, :]
+            slot = (first + b).to(tl.int64)
+            top = tl.full((BLOCK_R,), -1e30, tl.float32)
+            total = tl.zeros((BLOCK_R,), tl.float32)
+            acc = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
+            for s0 in range(0, count, BLOCK_S):
+                row = (slot + s0 + s)[:, None] * rows + r[None, :]  # [S, R]
+                ok = (s0 + s < count)[:, None] & (r < rows)[None, :]
+                part = tl.load(
+                    part_out + row[:, :, None] * V_DIM + c[None, None, :],
+                    mask=ok[:, :, None] & (c < V_DIM)[None, None, :], other=0.0,
+                )  # [S, R, V]  # fmt: skip
+                e = tl.load(part_lse + row, mask=ok, other=-float("inf"))
+                new_top = tl.maximum(top, tl.max(e, 0))
+                weight = tl.exp2(e - new_top[None, :])
+                fade = tl.exp2(top - new_top)
+                total = total * fade + tl.sum(weight, 0)
+                acc = acc * fade[:, None] + tl.sum(part * weight[:, :, None], 0)
+                top = new_top
+            seen = total > 0.0
+            divisor = tl.where(seen, total, 1.0)
+            row_out = b.to(tl.int64) * rows + r
+            at = out + row_out[:, None] * V_DIM + c[None, :]
+            tl.store(at, (acc / divisor[:, None]).to(out.dtype.element_ty), mask=ok_out)
+            if c0 == 0:
+                value = tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf"))
+                tl.store(lse + row_out, value, mask=r < rows)
 
 
 def allocate_partials(
@@ -127,9 +139,32 @@ def combine_config(num_splits: int, batch: int, rows: int, v_dim: int, num_sms: 
     return {"BLOCK_S": max(2, min(partials, 4096 // (block_r * block_v))), "BLOCK_R": block_r, "BLOCK_V": block_v}
 
 
-def combine_grid(config: dict[str, int], batch: int, rows: int, v_dim: int) -> tuple[int, int]:
-    """Grid of `combine_kernel` for a tile from `combine_config`."""
-    return triton.cdiv(rows, config["BLOCK_R"]) * triton.cdiv(v_dim, config["BLOCK_V"]), batch
+def bind_combine(
+    part_out: torch.Tensor, part_lse: torch.Tensor, out: torch.Tensor, lse: torch.Tensor, kv_lens: torch.Tensor,
+    *, num_splits: int, block_n: int,
+) -> Callable[[], None]:  # fmt: skip
+    """What merges the partials into `out [batch, ..., v_dim]` and `lse`, to be called after the kernel that left them.
+
+    Nothing to do where nothing was split.
+    """
+    if num_splits == 1:
+        return lambda: None
+    batch, v_dim, device = out.shape[0], out.shape[-1], out.device
+    rows, sms = out.numel() // (batch * v_dim), num_sms(device)
+    config = combine_config(num_splits, batch, rows, v_dim, sms)
+    tiles = triton.cdiv(rows, config["BLOCK_R"]) * triton.cdiv(v_dim, config["BLOCK_V"]) * batch
+    grid = (min(tiles, 4 * sms),)
+    # programmatic dependent launch came with sm_90
+    early = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+    options = {"launch_pdl": True} if early else {}
+
+    def run() -> None:
+        combine_kernel[grid](
+            part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
+            V_DIM=v_dim, BLOCK_N=block_n, BATCH_P2=triton.next_power_of_2(batch), EARLY=early, **config, **options,
+        )  # fmt: skip
+
+    return run
 
 
 def num_sms(device: torch.device) -> int:
