@@ -36,19 +36,18 @@ TOKENS = 64
 """Tokens of a block."""
 
 BOX = 32
-"""Tokens loaded by one copy: a block takes two, which may lie in different pages."""
+"""Tokens of half a block, the least that a page may hold."""
 
 STAGES = 3
 
 _N = gl.constexpr(TOKENS)
-_BOX = gl.constexpr(BOX)
 _STAGES = gl.constexpr(STAGES)
 _LAZY = gl.constexpr(8.0)
 
-_FULL_LEFT = gl.constexpr(0)
-_FULL_RIGHT = gl.constexpr(STAGES)
-_USED = gl.constexpr(2 * STAGES)
-_TAKEN = gl.constexpr(3 * STAGES)
+_USED = gl.constexpr(0)
+_TAKEN = gl.constexpr(STAGES)
+_FULL_LEFT = gl.constexpr(STAGES + 1)
+_FULL_RIGHT = gl.constexpr(2 * STAGES + 1)
 _FULL_ROPE = gl.constexpr(3 * STAGES + 1)
 _SCORED = gl.constexpr(4 * STAGES + 1)
 _WEIGHED = gl.constexpr(5 * STAGES + 1)
@@ -83,7 +82,8 @@ def _part_bounds(kv_lens, batch, part, num_splits, BATCH_P2: gl.constexpr):
         last = gl.where(start < stop, 1, 0)
         base = 0
     else:
-        L: gl.constexpr = gl.BlockedLayout([max(1, BATCH_P2 // 128)], [32], [4], [0])
+        # every warp holds all requests, so that none waits for another
+        L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [4], [0])
         request = gl.arange(0, BATCH_P2, L)
         blocks = gl.cdiv(gl.load(kv_lens + request, mask=request < batch, other=0), _N)
         total = gl.sum(blocks, 0)
@@ -132,51 +132,59 @@ def _seek(kv_lens, b, last, start, stop):
 
 
 @gluon.jit
-def _box_page(block_table, max_pages, b, last, token, kv_len, PAGE_SIZE: gl.constexpr):
-    """Page of the box that starts at `token`; of the request's last box if it starts past the end."""
+def _box_row(block_table, max_pages, b, last, token, kv_len, PAGE_SIZE: gl.constexpr):
+    """Row of the cache at which the box that starts at `token` lies; the request's last box if it starts past the end."""
+    BOX: gl.constexpr = min(_N, PAGE_SIZE)
+    token = gl.maximum(gl.minimum(token, (kv_len - 1) // BOX * BOX), 0)
     pages = block_table + gl.cast(b, gl.int64) * max_pages
-    token = gl.minimum(token, (kv_len - 1) // _BOX * _BOX)
-    return gl.load(pages + gl.maximum(token, 0) // PAGE_SIZE, mask=b < last, other=0)
+    return gl.load(pages + token // PAGE_SIZE, mask=b < last, other=0) * PAGE_SIZE + token % PAGE_SIZE
 
 
 @gluon.jit
-def _box_row(page, token, kv_len, PAGE_SIZE: gl.constexpr):
-    """Row of the cache at which that box starts."""
-    return page * PAGE_SIZE + gl.minimum(token, (kv_len - 1) // _BOX * _BOX) % PAGE_SIZE
+def _block_rows(block_table, max_pages, b, last, unit, kv_len, PAGE_SIZE: gl.constexpr):
+    """Rows of the cache at which a block's two halves lie; with pages as large as a block, the first says it all."""
+    at0 = _box_row(block_table, max_pages, b, last, unit * _N, kv_len, PAGE_SIZE)
+    at1 = at0
+    if PAGE_SIZE < _N:
+        at1 = _box_row(block_table, max_pages, b, last, unit * _N + PAGE_SIZE, kv_len, PAGE_SIZE)
+    return at0, at1
 
 
 @gluon.jit
-def _load_box(kv_tiles, at, COL: gl.constexpr, boxes, stage, h: gl.constexpr, bars, FULL: gl.constexpr):
-    """Start loading half of a block's tokens, 256 columns from COL on."""
-    mbarrier.expect(bars.index(FULL + stage), _BOX * 256 * 2)
-    for c in gl.static_range(4):
-        tma.async_copy_global_to_shared(
-            kv_tiles, [at, COL + c * 64], bars.index(FULL + stage), boxes.index(stage * 8 + c * 2 + h)
-        )
-
-
-@gluon.jit
-def _load_rope(kv_tiles, at0, at1, boxes, stage, bars):
-    """Start loading a block's rope columns."""
-    mbarrier.expect(bars.index(_FULL_ROPE + stage), _N * 64 * 2)
-    tma.async_copy_global_to_shared(kv_tiles, [at0, 512], bars.index(_FULL_ROPE + stage), boxes.index(stage * 2))
-    tma.async_copy_global_to_shared(kv_tiles, [at1, 512], bars.index(_FULL_ROPE + stage), boxes.index(stage * 2 + 1))
-
-
-@gluon.jit
-def _load_query(q_tiles, row, COL: gl.constexpr, half, slots, stage, bars, FULL: gl.constexpr):
+def _load_query(q_tiles, q_rope_tiles, row, COL: gl.constexpr, half, slots, stage, bars, FULL: gl.constexpr):
     """Start loading 256 columns of the query into a stage, as if it were a block."""
-    tiles = half._reinterpret(half.dtype, [_STAGES * 4, 64, 64], q_tiles.layout)
-    # as many arrivals as the two boxes of a block make
-    mbarrier.expect(bars.index(FULL + stage), 64 * 128 * 2)
-    mbarrier.expect(bars.index(FULL + stage), 64 * 128 * 2)
-    for c in gl.static_range(4):
-        tma.async_copy_global_to_shared(
-            q_tiles, [row, COL + c * 64], bars.index(FULL + stage), tiles.index(stage * 4 + c)
-        )
+    mbarrier.expect(bars.index(FULL + stage), 64 * 256 * 2)
+    tma.async_copy_global_to_shared(q_tiles, [row, COL], bars.index(FULL + stage), half.index(stage))
     if COL == 0:
         mbarrier.expect(bars.index(_FULL_ROPE + stage), 64 * 64 * 2)
-        tma.async_copy_global_to_shared(q_tiles, [row, 512], bars.index(_FULL_ROPE + stage), slots.index(stage))
+        tma.async_copy_global_to_shared(q_rope_tiles, [row, 512], bars.index(_FULL_ROPE + stage), slots.index(stage))
+
+
+@gluon.jit
+def _load_block(kv_tiles, at0, at1, COL: gl.constexpr, half, stage, bars, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr):
+    """Start loading 256 columns of a block, from COL on."""
+    bar = bars.index(FULL + stage)
+    mbarrier.expect(bar, _N * 256 * 2)
+    if PAGE_SIZE >= _N:
+        tma.async_copy_global_to_shared(kv_tiles, [at0, COL], bar, half.index(stage))
+    else:
+        boxes = half._reinterpret(half.dtype, [_STAGES * 8, 32, 64], kv_tiles.layout)
+        for c in gl.static_range(4):
+            tma.async_copy_global_to_shared(kv_tiles, [at0, COL + c * 64], bar, boxes.index(stage * 8 + c * 2))
+            tma.async_copy_global_to_shared(kv_tiles, [at1, COL + c * 64], bar, boxes.index(stage * 8 + c * 2 + 1))
+
+
+@gluon.jit
+def _load_rope(rope_tiles, at0, at1, slots, stage, bars, PAGE_SIZE: gl.constexpr):
+    """Start loading a block's rope columns."""
+    bar = bars.index(_FULL_ROPE + stage)
+    mbarrier.expect(bar, _N * 64 * 2)
+    if PAGE_SIZE >= _N:
+        tma.async_copy_global_to_shared(rope_tiles, [at0, 512], bar, slots.index(stage))
+    else:
+        boxes = slots._reinterpret(slots.dtype, [_STAGES * 2, 32, 64], rope_tiles.layout)
+        tma.async_copy_global_to_shared(rope_tiles, [at0, 512], bar, boxes.index(stage * 2))
+        tma.async_copy_global_to_shared(rope_tiles, [at1, 512], bar, boxes.index(stage * 2 + 1))
 
 
 @gluon.jit
@@ -303,7 +311,7 @@ def _blank_unused(half, unused_from):
 
 @gluon.jit
 def _accumulate_requests(
-    q_tiles, kv_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade, s_norm, bars, first, last,
+    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade, s_norm, bars, first, last,
     start, stop,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr,
 ):  # fmt: skip
@@ -316,26 +324,18 @@ def _accumulate_requests(
     WARP: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
     rows: gl.constexpr = HEADS * Q_LEN
     row0, part = _program(rows)
-    boxes = half._reinterpret(half.dtype, [_STAGES * 8, _BOX, 64], kv_tiles.layout)
-    rope_boxes = slots._reinterpret(slots.dtype, [_STAGES * 2, _BOX, 64], kv_tiles.layout)
-
     # what is loaded next: unit `ahead` of request `load_b`, its query before unit `load_lo`
     load_b, load_len, load_lo, load_hi, load_start, load_stop = _seek(kv_lens, first, last, start, stop)
     ahead = load_lo - 1
-    for j in gl.static_range(_STAGES):
+    for j in range(_STAGES):
         if load_b < last:
             if ahead < load_lo:
-                _load_query(q_tiles, load_b * rows + row0, COL, half, slots, j, bars, FULL)
+                _load_query(q_tiles, q_rope_tiles, load_b * rows + row0, COL, half, slots, j, bars, FULL)
             else:
-                token = ahead * _N
-                page0 = _box_page(block_table, max_pages, load_b, last, token, load_len, PAGE_SIZE)
-                page1 = _box_page(block_table, max_pages, load_b, last, token + _BOX, load_len, PAGE_SIZE)
-                at0 = _box_row(page0, token, load_len, PAGE_SIZE)
-                at1 = _box_row(page1, token + _BOX, load_len, PAGE_SIZE)
-                _load_box(kv_tiles, at0, COL, boxes, j, 0, bars, FULL)
-                _load_box(kv_tiles, at1, COL, boxes, j, 1, bars, FULL)
+                at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
+                _load_block(kv_tiles, at0, at1, COL, half, j, bars, FULL, PAGE_SIZE)
                 if COL == 0:
-                    _load_rope(kv_tiles, at0, at1, rope_boxes, j, bars)
+                    _load_rope(rope_tiles, at0, at1, slots, j, bars, PAGE_SIZE)
             ahead += 1
             if ahead == load_hi:
                 units = gl.cdiv(load_len, _N)
@@ -354,13 +354,9 @@ def _accumulate_requests(
         # the query's stage is given back like a block's
         for i in range(gl.where(lo < hi, lo - 1, hi), hi):
             # read well before they are needed
-            token = ahead * _N
-            page0 = _box_page(block_table, max_pages, load_b, last, token, load_len, PAGE_SIZE)
-            page1 = _box_page(block_table, max_pages, load_b, last, token + _BOX, load_len, PAGE_SIZE)
+            at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
             mbarrier.wait(bars.index(_WEIGHED + stage), phase)
             next_stage, next_phase = _after(stage, phase)
-            at0 = _box_row(page0, token, load_len, PAGE_SIZE)
-            at1 = _box_row(page1, token + _BOX, load_len, PAGE_SIZE)
             wanted = load_b < last
             block_wanted = wanted & (ahead >= load_lo)
             if i >= lo:
@@ -378,15 +374,14 @@ def _accumulate_requests(
             mbarrier.arrive(bars.index(_USED + stage), count=1)
             if wanted:
                 if block_wanted:
-                    _load_box(kv_tiles, at0, COL, boxes, stage, 0, bars, FULL)
-                    _load_box(kv_tiles, at1, COL, boxes, stage, 1, bars, FULL)
+                    _load_block(kv_tiles, at0, at1, COL, half, stage, bars, FULL, PAGE_SIZE)
                     if COL == 0:
                         mbarrier.wait(bars.index(_USED + stage), phase)
-                        _load_rope(kv_tiles, at0, at1, rope_boxes, stage, bars)
+                        _load_rope(rope_tiles, at0, at1, slots, stage, bars, PAGE_SIZE)
                 else:
                     if COL == 0:
                         mbarrier.wait(bars.index(_USED + stage), phase)
-                    _load_query(q_tiles, load_b * rows + row0, COL, half, slots, stage, bars, FULL)
+                    _load_query(q_tiles, q_rope_tiles, load_b * rows + row0, COL, half, slots, stage, bars, FULL)
                 ahead += 1
                 if ahead == load_hi:
                     load_units = gl.cdiv(load_len, _N)
@@ -412,7 +407,7 @@ def _accumulate_requests(
 
 @gluon.jit
 def mla_decode_many_rows_kernel(
-    q_tiles, kv_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
     scale_log2, batch, max_pages, num_splits,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr, SPLIT: gl.constexpr, GROUP_REGS: gl.constexpr,
 ):  # fmt: skip
@@ -423,19 +418,21 @@ def mla_decode_many_rows_kernel(
     else:
         first, last, start, stop = part, part + 1, 0, 1073741824
 
-    dtype: gl.constexpr = kv_tiles.dtype
+    dtype: gl.constexpr = q_tiles.dtype
     HALF: gl.constexpr = gl.NVMMASharedLayout.get_default_for([_N, 256], dtype)
     left = gl.allocate_shared_memory(dtype, [_STAGES, _N, 256], HALF)
     right = gl.allocate_shared_memory(dtype, [_STAGES, _N, 256], HALF)
-    slots = gl.allocate_shared_memory(dtype, [_STAGES, _N, 64], q_tiles.layout)
+    slots = gl.allocate_shared_memory(dtype, [_STAGES, _N, 64], q_rope_tiles.layout)
     s_q_last = gl.allocate_shared_memory(dtype, [64, 16], gl.NVMMASharedLayout.get_default_for([64, 16], dtype))
-    s_q_rope = gl.allocate_shared_memory(dtype, [64, 64], q_tiles.layout)
+    s_q_rope = gl.allocate_shared_memory(dtype, [64, 64], q_rope_tiles.layout)
     plain: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
     s_fade = gl.allocate_shared_memory(gl.bfloat16, [_STAGES, 64], plain)
     s_norm = gl.allocate_shared_memory(gl.float32, [64], plain)
     bars = gl.allocate_shared_memory(gl.int64, [_BARS, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(_BARS):
-        mbarrier.init(bars.index(i), count=2 if i <= _TAKEN else 1)
+    for i in range(_TAKEN + 1):
+        mbarrier.init(bars.index(i), count=2)
+    for i in range(_TAKEN + 1, _BARS):
+        mbarrier.init(bars.index(i), count=1)
     fence_async_shared()
 
     gl.warp_specialize(
@@ -451,14 +448,14 @@ def mla_decode_many_rows_kernel(
             (
                 _accumulate_requests,
                 (
-                    q_tiles, kv_tiles, block_table, max_pages, kv_lens, out, part_out, left, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, left, slots, s_fade, s_norm, bars, first, last, start, stop,
                     HEADS, Q_LEN, 0, _FULL_LEFT, PAGE_SIZE,
                 ),
             ),
             (
                 _accumulate_requests,
                 (
-                    q_tiles, kv_tiles, block_table, max_pages, kv_lens, out, part_out, right, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, right, slots, s_fade, s_norm, bars, first, last, start, stop,
                     HEADS, Q_LEN, 256, _FULL_RIGHT, PAGE_SIZE,
                 ),
             ),
@@ -490,8 +487,8 @@ def _check(q, kv_cache, block_table, kv_lens, out, lse) -> None:
         raise NotImplementedError(
             f"kv_lora_rank {out.shape[-1]} with qk_rope_head_dim {kv_dim - out.shape[-1]}; 512 with 64 is supported"
         )
-    if kv_cache.shape[1] % BOX:
-        raise NotImplementedError(f"page_size {kv_cache.shape[1]}; multiples of {BOX} are supported")
+    if kv_cache.shape[1] % TOKENS and kv_cache.shape[1] != BOX:
+        raise NotImplementedError(f"page_size {kv_cache.shape[1]}; {BOX} and multiples of {TOKENS} are supported")
 
 
 def _tiles(tensor, rows: int, cols: int, dtype) -> TensorDescriptor:
@@ -522,15 +519,18 @@ def bind(
     part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
     dtype = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
-    q_tiles = _tiles(q.view(batch * rows, kv_dim), ROWS, 64, dtype)
-    kv_tiles = _tiles(tokens, BOX, 64, dtype)
-    batch_p2 = 1 if batch == 1 else max(128, triton.next_power_of_2(batch))
+    flat_q = q.view(batch * rows, kv_dim)
+    q_tiles, q_rope_tiles = _tiles(flat_q, ROWS, 256, dtype), _tiles(flat_q, ROWS, 64, dtype)
+    whole = page_size % TOKENS == 0
+    kv_tiles = _tiles(tokens, TOKENS, 256, dtype) if whole else _tiles(tokens, BOX, 64, dtype)
+    rope_tiles = _tiles(tokens, TOKENS if whole else BOX, 64, dtype)
+    batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     grid = ((splits if splits > 1 else batch) * row_blocks,)
     combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
 
     def run() -> None:
         mla_decode_many_rows_kernel[grid](
-            q_tiles, kv_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
             softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
             HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1, GROUP_REGS=group_regs,
             num_warps=4, maxnreg=168,
