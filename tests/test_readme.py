@@ -13,6 +13,7 @@ import pytest
 
 from mlabench.machine.ceilings import ridge_flops_per_byte
 from mlabench.measure.config import load_config
+from mlabench.measure.kernels import PEERS
 from mlabench.records.frame import rows
 from mlabench.records.store import Run, load_run
 from mlabench.units import format_bandwidth, format_flop_rate, format_latency, format_percent
@@ -46,6 +47,17 @@ def test_every_point_of_the_baseline_is_ok() -> None:
     statuses = {record.status for record in baseline().records}
     assert statuses == {"ok"}
     assert f"{len(baseline().records)} points, all checked" in TEXT
+
+
+def test_the_table_of_peers_is_theirs() -> None:
+    rows = re.findall(r"^\| (`[^|]+) \| [^|]+ \| ([^|]+) \|([^|]*)\|$", README, re.MULTILINE)
+    told = {name: (takes, note) for names, takes, note in rows for name in re.findall(r"`(\w+)`", names)}
+    assert set(told) == {kernel.backend for kernel in PEERS}
+    for kernel in PEERS:
+        takes, note = told[kernel.backend]
+        assert {"mla_absorbed": "absorbed MLA", "grouped": "grouped"}[kernel.contract] in takes
+        assert ("finite" in note) == kernel.reads_unused_slots
+        assert ("log-sum-exp" in note) != kernel.writes_lse
 
 
 def test_latencies_are_the_baselines() -> None:

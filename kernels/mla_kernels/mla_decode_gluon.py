@@ -1,15 +1,18 @@
-"""MLA decode in the absorbed form for 64 rows and more, Gluon on sm_90: warp-specialised, fed by TMA.
+"""MLA decode in the absorbed form, Gluon on sm_90: warp-specialised, fed by TMA; made for 64 rows and more.
 
-Rows are q_len x num_q_heads, flattened; a program owns 64 of them and a run of the batch's KV blocks (see split_kv).
-Three warp groups of four warps work on blocks of 32 tokens:
+Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1.2, with the weights absorbed as in mla_decode_triton. Rows are
+q_len x num_q_heads, flattened; a program owns 64 of them and a run of the batch's KV blocks (see split_kv). Three warp
+groups work on blocks of 64 tokens:
 
-- one computes scores and weights. 448 of the query's 576 columns stay in its registers, which leaves shared memory to
-  the cache; the scores of the next block are under way while it weighs this one's;
-- two own 256 columns of the output each. They load those columns of the cache, into six stages, and refill the stage
-  that they have just used. A block's weights lie where its rope columns were.
+- one computes scores and weights. 496 of the query's 576 columns stay in its registers, which leaves shared memory to
+  three blocks of the cache; a block's weights are written where its rope columns were;
+- two own 256 columns of the output each. They load those columns of the cache, and refill a stage as soon as they have
+  used it. They begin a block only when the scores of the next are done, so that the product of the one runs while
+  the other is weighed.
 
-The running maximum follows the scores only when they exceed it by a factor of 2^8, so that the outputs are seldom
-rescaled (FlashAttention-4 does likewise; in float32 the weights have room for it).
+A request's query takes a stage like a block, and loads run ahead over the ends of requests. The running maximum moves
+only when the scores exceed it by a factor of 2^8, in whole powers of two: outputs are seldom rescaled, and exactly.
+notes-mla-decode-gluon.md has what each of this was worth.
 """
 
 import torch
@@ -27,7 +30,8 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from mla_kernels.launch import Launch, check_dtype, check_shape
 from mla_kernels.online_softmax import LOG2_E
-from mla_kernels.split_kv import allocate_partials, bind_combine, num_sms
+from mla_kernels.split_kv import allocate_partials, bind_combine, even_splits, num_sms
+from mla_kernels.split_kv_gluon import part_bounds, request_run, seek
 
 ROWS = 64
 """Query rows of a program: the M of one warp-group product."""
@@ -35,15 +39,20 @@ ROWS = 64
 TOKENS = 64
 """Tokens of a block."""
 
-BOX = 32
-"""Tokens of half a block, the least that a page may hold."""
+HALF_BLOCK = 32
+"""Tokens of the smallest page."""
 
 STAGES = 3
 
+GROUP_REGISTERS = 160
+"""Of a thread that accumulates: 128 hold the output. The scoring group has what is left, 184."""
+
 _N = gl.constexpr(TOKENS)
 _STAGES = gl.constexpr(STAGES)
+_GROUP_REGISTERS = gl.constexpr(GROUP_REGISTERS)
 _LAZY = gl.constexpr(8.0)
 
+# the barriers: the first of a kind, one a stage except where there is one alone
 _USED = gl.constexpr(0)
 _TAKEN = gl.constexpr(STAGES)
 _FULL_LEFT = gl.constexpr(STAGES + 1)
@@ -65,75 +74,8 @@ def _program(ROWS: gl.constexpr):
 
 
 @gluon.jit
-def _add(a, b):
-    return a + b
-
-
-@gluon.jit
-def _part_bounds(kv_lens, batch, part, num_splits, BATCH_P2: gl.constexpr):
-    """`split_kv.part_bounds` in Gluon: requests [first, last), and its units [start, stop) counted from the
-    start of request `first`."""
-    if BATCH_P2 == 1:
-        total = gl.cdiv(gl.load(kv_lens), _N)
-        payload = gl.maximum(gl.cdiv(total, num_splits), 1)
-        start = part * payload
-        stop = gl.minimum(start + payload, total)
-        first = 0
-        last = gl.where(start < stop, 1, 0)
-        base = 0
-    else:
-        # every warp holds all requests, so that none waits for another
-        L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [4], [0])
-        request = gl.arange(0, BATCH_P2, L)
-        blocks = gl.cdiv(gl.load(kv_lens + request, mask=request < batch, other=0), _N)
-        total = gl.sum(blocks, 0)
-        payload = gl.maximum(gl.cdiv(total, num_splits), 1)
-        together = gl.cdiv(batch, num_splits)
-        if together * gl.max(blocks, 0) * 16 <= payload * 17:
-            first = gl.minimum(part * together, batch)
-            last = gl.minimum(first + together, batch)
-            start = 0
-            stop = 1073741824
-            base = 0
-        else:
-            ends = gl.associative_scan(blocks, 0, _add)
-            start = part * payload
-            stop = gl.minimum(start + payload, total)
-            first = gl.sum((ends <= start).to(gl.int32), 0)
-            last = gl.where(start < stop, gl.sum((ends < stop).to(gl.int32), 0) + 1, first)
-            base = gl.sum(gl.where(request < first, blocks, 0), 0)
-    return first, last, start - base, stop - base
-
-
-@gluon.jit
-def _request_run(kv_lens, b, start, stop):
-    """Length of a request, the units [lo, hi) of it that this part takes, and how many it has."""
-    kv_len = gl.load(kv_lens + b)
-    units = gl.cdiv(kv_len, _N)
-    lo = gl.maximum(start, 0)
-    hi = gl.minimum(stop, units)
-    return kv_len, lo, hi, units
-
-
-@gluon.jit
-def _seek(kv_lens, b, last, start, stop):
-    """The first request from `b` on that this part takes units of: its number and length, its units [lo, hi), and the
-    part's bounds counted from its start. `last` if there is none."""
-    kv_len = 0 * b
-    lo = 0 * b
-    hi = 0 * b
-    while (b < last) & (lo >= hi):
-        kv_len, lo, hi, units = _request_run(kv_lens, b, start, stop)
-        if lo >= hi:
-            start -= units
-            stop -= units
-            b += 1
-    return b, kv_len, lo, hi, start, stop
-
-
-@gluon.jit
 def _box_row(block_table, max_pages, b, last, token, kv_len, PAGE_SIZE: gl.constexpr):
-    """Row of the cache at which the box that starts at `token` lies; the request's last box if it starts past the end."""
+    """Row of the cache of the box that starts at `token`; of the request's last box if it starts past the end."""
     BOX: gl.constexpr = min(_N, PAGE_SIZE)
     token = gl.maximum(gl.minimum(token, (kv_len - 1) // BOX * BOX), 0)
     pages = block_table + gl.cast(b, gl.int64) * max_pages
@@ -141,12 +83,12 @@ def _box_row(block_table, max_pages, b, last, token, kv_len, PAGE_SIZE: gl.const
 
 
 @gluon.jit
-def _block_rows(block_table, max_pages, b, last, unit, kv_len, PAGE_SIZE: gl.constexpr):
+def _block_rows(block_table, max_pages, b, last, block, kv_len, PAGE_SIZE: gl.constexpr):
     """Rows of the cache at which a block's two halves lie; with pages as large as a block, the first says it all."""
-    at0 = _box_row(block_table, max_pages, b, last, unit * _N, kv_len, PAGE_SIZE)
+    at0 = _box_row(block_table, max_pages, b, last, block * _N, kv_len, PAGE_SIZE)
     at1 = at0
     if PAGE_SIZE < _N:
-        at1 = _box_row(block_table, max_pages, b, last, unit * _N + PAGE_SIZE, kv_len, PAGE_SIZE)
+        at1 = _box_row(block_table, max_pages, b, last, block * _N + PAGE_SIZE, kv_len, PAGE_SIZE)
     return at0, at1
 
 
@@ -214,8 +156,9 @@ def _scores(q0, q1, q2, q3, q4, s_q_last, s_q_rope, left, right, slots, bars, st
 
 
 @gluon.jit
-def _weigh(s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr, slots,
-           s_fade, bars, slot):
+def _weigh(
+    s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr, slots, s_fade, bars, slot
+):
     """Turn one block's scores into weights for the accumulating groups; returns the new maximum and sum."""
     S: gl.constexpr = s.type.layout
     if token + _N > kv_len - Q_LEN + 1:
@@ -258,9 +201,9 @@ def _score_requests(
     stage = 0
     phase = 0
     for b in range(first, last):
-        kv_len, lo, hi, units = _request_run(kv_lens, b, start, stop)
-        start -= units
-        stop -= units
+        kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
+        start -= blocks
+        stop -= blocks
         m = gl.full([64], -1e30, gl.float32, ROW)
         row_sum = gl.zeros([64], gl.float32, ROW)
         if lo < hi:
@@ -281,8 +224,9 @@ def _score_requests(
             for i in range(lo, hi):
                 s = _scores(q0, q1, q2, q3, q4, s_q_last, s_q_rope, left, right, slots, bars, stage, phase)
                 mbarrier.arrive(bars.index(_SCORED + stage), count=1)
-                m, row_sum = _weigh(s, m, row_sum, scale_log2, i * _N, kv_len, row0, HEADS, Q_LEN, slots, s_fade,
-                                    bars, stage)
+                m, row_sum = _weigh(
+                    s, m, row_sum, scale_log2, i * _N, kv_len, row0, HEADS, Q_LEN, slots, s_fade, bars, stage
+                )
                 stage, phase = _after(stage, phase)
         row = row0 + gl.arange(0, 64, ROW)
         seen = row_sum > 0.0
@@ -291,7 +235,7 @@ def _score_requests(
         mbarrier.wait(bars.index(_TAKEN), (b - first - 1) & 1, pred=b > first)
         s_norm.store(1.0 / divisor)
         mbarrier.arrive(bars.index(_NORMED), count=1)
-        if (lo == 0) & (hi == units):
+        if (lo == 0) & (hi == blocks):
             gl.store(lse + gl.cast(b, gl.int64) * rows + row, lse2 * 0.6931471805599453, mask=row < rows)
         else:
             gl.store(part_lse + gl.cast(part + b, gl.int64) * rows + row, lse2, mask=row < rows)
@@ -310,94 +254,113 @@ def _blank_unused(half, unused_from):
 
 
 @gluon.jit
+def _load_next(
+    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
+    b, ahead, kv_len, lo, hi, start, stop, last, row0,
+    ROWS: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr, REFILL: gl.constexpr,
+):  # fmt: skip
+    """Start loading block `ahead` of request `b`, which lies at `at0` and `at1`, or its query if that comes before its
+    first block `lo`. Returns what comes next."""
+    if b < last:
+        is_block = ahead >= lo
+        if is_block:
+            _load_block(kv_tiles, at0, at1, COL, half, stage, bars, FULL, PAGE_SIZE)
+        if COL == 0:
+            if REFILL:
+                # the other group is done with the weights, which lie where the rope columns go
+                mbarrier.wait(bars.index(_USED + stage), phase)
+            if is_block:
+                _load_rope(rope_tiles, at0, at1, slots, stage, bars, PAGE_SIZE)
+        if ahead < lo:
+            _load_query(q_tiles, q_rope_tiles, b * ROWS + row0, COL, half, slots, stage, bars, FULL)
+        ahead += 1
+        if ahead == hi:
+            blocks = gl.cdiv(kv_len, _N)
+            b, kv_len, lo, hi, start, stop = seek(kv_lens, b + 1, last, start - blocks, stop - blocks, _N)
+            ahead = lo - 1
+    return b, ahead, kv_len, lo, hi, start, stop
+
+
+@gluon.jit
+def _weigh_values(acc, weights, values, fade, unused_from, bars, next_stage, next_phase, more):
+    """Add one block's weights times values to the output."""
+    ROW: gl.constexpr = gl.SliceLayout(1, acc.type.layout)
+    WARP: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
+    if gl.min(fade.load(WARP).to(gl.float32), 0) < 1.0:
+        acc = acc * fade.load(ROW).to(gl.float32)[:, None]
+    if unused_from < _N:
+        _blank_unused(values, unused_from)
+    # the product of the next scores goes first, so that this one runs while they are weighed
+    mbarrier.wait(bars.index(_SCORED + next_stage), next_phase, pred=more)
+    acc = warpgroup_mma(weights, values, acc, is_async=True)
+    return warpgroup_mma_wait(0, deps=[acc])
+
+
+@gluon.jit
 def _accumulate_requests(
-    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade, s_norm, bars, first, last,
-    start, stop,
+    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade,
+    s_norm, bars, first, last, start, stop,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr,
 ):  # fmt: skip
     """An accumulating group: loads its half of the value columns, adds up weights times values, stores the output.
 
     The stages take, for each request, its query and then its blocks; loads run ahead over the requests.
     """
-    O: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 256, 16])
-    ROW: gl.constexpr = gl.SliceLayout(1, O)
-    WARP: gl.constexpr = gl.BlockedLayout([2], [32], [4], [0])
+    OUT: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 256, 16])
+    ROW: gl.constexpr = gl.SliceLayout(1, OUT)
     rows: gl.constexpr = HEADS * Q_LEN
     row0, part = _program(rows)
-    # what is loaded next: unit `ahead` of request `load_b`, its query before unit `load_lo`
-    load_b, load_len, load_lo, load_hi, load_start, load_stop = _seek(kv_lens, first, last, start, stop)
+    # what is loaded next: block `ahead` of request `load_b`, its query before block `load_lo`
+    load_b, load_len, load_lo, load_hi, load_start, load_stop = seek(kv_lens, first, last, start, stop, _N)
     ahead = load_lo - 1
     for j in range(_STAGES):
-        if load_b < last:
-            if ahead < load_lo:
-                _load_query(q_tiles, q_rope_tiles, load_b * rows + row0, COL, half, slots, j, bars, FULL)
-            else:
-                at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
-                _load_block(kv_tiles, at0, at1, COL, half, j, bars, FULL, PAGE_SIZE)
-                if COL == 0:
-                    _load_rope(rope_tiles, at0, at1, slots, j, bars, PAGE_SIZE)
-            ahead += 1
-            if ahead == load_hi:
-                units = gl.cdiv(load_len, _N)
-                load_b, load_len, load_lo, load_hi, load_start, load_stop = _seek(
-                    kv_lens, load_b + 1, last, load_start - units, load_stop - units
-                )
-                ahead = load_lo - 1
+        at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
+        load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
+            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, j, 0, at0, at1,
+            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, last, row0,
+            rows, COL, FULL, PAGE_SIZE, False,
+        )  # fmt: skip
 
     stage = 0
     phase = 0
     for b in range(first, last):
-        kv_len, lo, hi, units = _request_run(kv_lens, b, start, stop)
-        start -= units
-        stop -= units
-        acc = gl.zeros([64, 256], gl.float32, O)
+        kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
+        start -= blocks
+        stop -= blocks
+        acc = gl.zeros([64, 256], gl.float32, OUT)
         # the query's stage is given back like a block's
         for i in range(gl.where(lo < hi, lo - 1, hi), hi):
             # read well before they are needed
             at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
             mbarrier.wait(bars.index(_WEIGHED + stage), phase)
             next_stage, next_phase = _after(stage, phase)
-            wanted = load_b < last
-            block_wanted = wanted & (ahead >= load_lo)
             if i >= lo:
-                if gl.min(s_fade.index(stage).load(WARP).to(gl.float32), 0) < 1.0:
-                    acc = acc * s_fade.index(stage).load(ROW).to(gl.float32)[:, None]
-                if (i + 1) * _N > kv_len:
-                    _blank_unused(half.index(stage), kv_len - i * _N)
-                # the product of the next scores goes first, so that this one runs while they are weighed
-                mbarrier.wait(bars.index(_SCORED + next_stage), next_phase, pred=i + 1 < hi)
-                weights = slots.index(stage)
-                values = half.index(stage)
-                acc = warpgroup_mma(weights.slice(0, 32, 1), values.slice(0, 32, 0), acc, is_async=True)
-                acc = warpgroup_mma(weights.slice(32, 32, 1), values.slice(32, 32, 0), acc, is_async=True)
-                acc = warpgroup_mma_wait(0, deps=[acc])
+                acc = _weigh_values(
+                    acc,
+                    slots.index(stage),
+                    half.index(stage),
+                    s_fade.index(stage),
+                    kv_len - i * _N,
+                    bars,
+                    next_stage,
+                    next_phase,
+                    i + 1 < hi,
+                )
             mbarrier.arrive(bars.index(_USED + stage), count=1)
-            if wanted:
-                if block_wanted:
-                    _load_block(kv_tiles, at0, at1, COL, half, stage, bars, FULL, PAGE_SIZE)
-                    if COL == 0:
-                        mbarrier.wait(bars.index(_USED + stage), phase)
-                        _load_rope(rope_tiles, at0, at1, slots, stage, bars, PAGE_SIZE)
-                else:
-                    if COL == 0:
-                        mbarrier.wait(bars.index(_USED + stage), phase)
-                    _load_query(q_tiles, q_rope_tiles, load_b * rows + row0, COL, half, slots, stage, bars, FULL)
-                ahead += 1
-                if ahead == load_hi:
-                    load_units = gl.cdiv(load_len, _N)
-                    load_b, load_len, load_lo, load_hi, load_start, load_stop = _seek(
-                        kv_lens, load_b + 1, last, load_start - load_units, load_stop - load_units
-                    )
-                    ahead = load_lo - 1
+            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
+                q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
+                load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, last, row0,
+                rows, COL, FULL, PAGE_SIZE, True,
+            )  # fmt: skip
             stage = next_stage
             phase = next_phase
         mbarrier.wait(bars.index(_NORMED), (b - first) & 1)
         acc = acc * s_norm.load(ROW)[:, None]
         mbarrier.arrive(bars.index(_TAKEN), count=1)
         row = row0 + gl.arange(0, 64, ROW)
-        col = COL + gl.arange(0, 256, gl.SliceLayout(0, O))
+        col = COL + gl.arange(0, 256, gl.SliceLayout(0, OUT))
         ok = (row < rows)[:, None] & (col < 512)[None, :]
-        if (lo == 0) & (hi == units):
+        if (lo == 0) & (hi == blocks):
             cell = gl.cast(b, gl.int64) * rows + row
             gl.store(out + cell[:, None] * 512 + col[None, :], acc.to(out.dtype.element_ty), mask=ok)
         else:
@@ -409,12 +372,13 @@ def _accumulate_requests(
 def mla_decode_many_rows_kernel(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
     scale_log2, batch, max_pages, num_splits,
-    HEADS: gl.constexpr, Q_LEN: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr, SPLIT: gl.constexpr, GROUP_REGS: gl.constexpr,
+    HEADS: gl.constexpr, Q_LEN: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr,
+    SPLIT: gl.constexpr,
 ):  # fmt: skip
     """Attention of 64 rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
-    row0, part = _program(HEADS * Q_LEN)
+    part = _program(HEADS * Q_LEN)[1]
     if SPLIT:
-        first, last, start, stop = _part_bounds(kv_lens, batch, part, num_splits, BATCH_P2)
+        first, last, start, stop = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
     else:
         first, last, start, stop = part, part + 1, 0, 1073741824
 
@@ -448,20 +412,22 @@ def mla_decode_many_rows_kernel(
             (
                 _accumulate_requests,
                 (
-                    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, left, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out,
+                    left, slots, s_fade, s_norm, bars, first, last, start, stop,
                     HEADS, Q_LEN, 0, _FULL_LEFT, PAGE_SIZE,
                 ),
             ),
             (
                 _accumulate_requests,
                 (
-                    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, right, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out,
+                    right, slots, s_fade, s_norm, bars, first, last, start, stop,
                     HEADS, Q_LEN, 256, _FULL_RIGHT, PAGE_SIZE,
                 ),
             ),
         ],
         [4, 4],
-        [GROUP_REGS, GROUP_REGS],
+        [_GROUP_REGISTERS, _GROUP_REGISTERS],
     )  # fmt: skip
 
 
@@ -481,14 +447,18 @@ def _check(q, kv_cache, block_table, kv_lens, out, lse) -> None:
         ("kv_lens", kv_lens, torch.int32),
     ):
         check_dtype(name, tensor, dtype)
+    if q.device.type != "cuda" or torch.cuda.get_device_capability(q.device) != (9, 0):
+        raise NotImplementedError("needs a GPU of compute capability 9.0")
     if q.dtype not in (torch.float16, torch.bfloat16):
         raise NotImplementedError(f"q is {q.dtype}; float16 and bfloat16 are supported")
     if (kv_dim, out.shape[-1]) != (576, 512):
         raise NotImplementedError(
             f"kv_lora_rank {out.shape[-1]} with qk_rope_head_dim {kv_dim - out.shape[-1]}; 512 with 64 is supported"
         )
-    if kv_cache.shape[1] % TOKENS and kv_cache.shape[1] != BOX:
-        raise NotImplementedError(f"page_size {kv_cache.shape[1]}; {BOX} and multiples of {TOKENS} are supported")
+    if kv_cache.shape[1] % TOKENS and kv_cache.shape[1] != HALF_BLOCK:
+        raise NotImplementedError(
+            f"page_size {kv_cache.shape[1]}; {HALF_BLOCK} and multiples of {TOKENS} are supported"
+        )
 
 
 def _tiles(tensor, rows: int, cols: int, dtype) -> TensorDescriptor:
@@ -506,24 +476,31 @@ def bind(
     lse: torch.Tensor,
     softmax_scale: float,
     num_splits: int | None = None,
-    group_regs: int = 160,
 ) -> Launch:
-    """Bind absorbed MLA decode to its tensors."""
+    """Bind absorbed MLA decode to its tensors.
+
+    Shapes, dtypes and what may change between calls are those of `mla_decode_triton.bind`. num_splits is the number of
+    runs that the batch's KV blocks are cut into, one program each for every 64 rows (1: a program per request, which
+    makes a request's result independent of the rest of the batch).
+
+    Raises ValueError for tensors that contradict each other, NotImplementedError for what it cannot do: another GPU
+    than sm_90, float32, other dims than 512 + 64, page sizes other than 32 and multiples of 64.
+    """
     _check(q, kv_cache, block_table, kv_lens, out, lse)
     batch, q_len, num_q_heads, kv_dim = q.shape
     num_pages, page_size, _ = kv_cache.shape
     rows = q_len * num_q_heads
     row_blocks = triton.cdiv(rows, ROWS)
     sms = num_sms(q.device)
-    splits = num_splits or max(1, sms // row_blocks)
+    splits = num_splits or even_splits(sms // row_blocks, batch)
     part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
     dtype = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
     flat_q = q.view(batch * rows, kv_dim)
     q_tiles, q_rope_tiles = _tiles(flat_q, ROWS, 256, dtype), _tiles(flat_q, ROWS, 64, dtype)
     whole = page_size % TOKENS == 0
-    kv_tiles = _tiles(tokens, TOKENS, 256, dtype) if whole else _tiles(tokens, BOX, 64, dtype)
-    rope_tiles = _tiles(tokens, TOKENS if whole else BOX, 64, dtype)
+    kv_tiles = _tiles(tokens, TOKENS, 256, dtype) if whole else _tiles(tokens, HALF_BLOCK, 64, dtype)
+    rope_tiles = _tiles(tokens, TOKENS if whole else HALF_BLOCK, 64, dtype)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     grid = ((splits if splits > 1 else batch) * row_blocks,)
     combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
@@ -532,10 +509,10 @@ def bind(
         mla_decode_many_rows_kernel[grid](
             q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
             softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
-            HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1, GROUP_REGS=group_regs,
+            HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
             num_warps=4, maxnreg=168,
         )  # fmt: skip
         combine()
 
-    config = {"num_splits": splits, "group_regs": group_regs}
-    return Launch(config, part_out.nbytes + part_lse.nbytes, run)
+    workspace = part_out.nbytes + part_lse.nbytes if splits > 1 else 0
+    return Launch({"block_m": ROWS, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, workspace, run)

@@ -71,11 +71,8 @@ def combine_kernel(
     """
     col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
     row_blocks = tl.cdiv(rows, BLOCK_R)
-    tiles = row_blocks * col_blocks * batch
     request, blocks, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
-    if BATCH_P2 > 1:
-        if uncut:
-            tiles = 0
+    tiles = tl.where(uncut & (BATCH_P2 > 1), 0, row_blocks * col_blocks * batch)
     if EARLY:
         gdc_wait()
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
@@ -117,6 +114,12 @@ def combine_kernel(
             if c0 == 0:
                 value = tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf"))
                 tl.store(lse + row_out, value, mask=r < rows)
+
+
+def even_splits(programs: int, batch: int) -> int:
+    """At most `programs` parts; as many for each request where that leaves at most a sixteenth of the programs idle."""
+    whole = programs // batch * batch
+    return max(1, whole if whole * 17 >= programs * 16 else programs)
 
 
 def allocate_partials(

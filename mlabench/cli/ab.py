@@ -1,4 +1,4 @@
-"""`mlabench ab`: two kernels, or one at two commits, measured side by side; `ab_steps` does the work."""
+"""`mlabench ab`: kernels, or one at two commits, measured side by side; `ab_steps` does the work."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,10 @@ from mlabench.cli import options
 
 def ab(
     base: Annotated[str, typer.Argument(metavar="SIDE_A", help="The base: KERNEL, or KERNEL@COMMIT.")],
-    candidate: Annotated[str, typer.Argument(metavar="SIDE_B", help="What is held against it, named likewise.")],
+    candidates: Annotated[
+        list[str],
+        typer.Argument(metavar="SIDE_B", help="What is held against it: named likewise, by its backend, or as peers."),
+    ],
     axis: Annotated[
         list[str] | None, typer.Option("--axis", "-a", help="NAME=VALUES, as in `mlabench sweep`; repeat it.")
     ] = None,
@@ -31,7 +34,8 @@ def ab(
         typer.Option(help="Least change that counts, as a fraction.", show_default="0.01 on cuda, 0.05 on cpu"),
     ] = None,
     max_s: Annotated[
-        float | None, typer.Option(help="Longest alternating of one case, in seconds.", show_default="5")
+        float | None,
+        typer.Option(help="Longest alternating of one case, in seconds.", show_default="5"),
     ] = None,
     timeout_s: options.TimeoutS = None,
     out: Annotated[
@@ -48,6 +52,8 @@ def ab(
 ) -> None:
     """Measure two kernels, or one at two commits, on the same inputs in alternating blocks, until their ratio is clear.
 
+    With several SIDE_B all take turns in random order, each is held against SIDE_A, and totals follow the points; one
+    that is not installed, or does not do a case, has no time there. A case then takes --max-s for each of them.
     A commit's kernels are loaded beside the current ones from a temporary git worktree. Exit codes: 0 something was
     compared, 2 bad input, 5 a side was incorrect, 6 nothing was compared, 130 interrupted.
 
@@ -64,7 +70,7 @@ def ab(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     # Here, so that the help of any command stays quick.
-    from mlabench.cli.ab_steps import Asked, run_two
+    from mlabench.cli.ab_steps import Asked, run_sides
     from mlabench.cli.outputs import check_targets, deliver
     from mlabench.verdict.interleaved import MAX_S
     from mlabench.verdict.outputs import FORMATS
@@ -73,6 +79,6 @@ def ab(
     check_targets(targets)
     texts = (*(axis or ()), *([f"dtype={dtype}"] if dtype else ()))
     asked = Asked(texts, given, config, min_effect, MAX_S if max_s is None else max_s, out)
-    result = run_two(base, candidate, asked)
+    result = run_sides(base, candidates, asked)
     deliver(result, FORMATS, targets, show_all)
     raise typer.Exit(result.exit_code.value)

@@ -15,7 +15,7 @@ from mlabench.cli.sweep_steps import resolve
 from mlabench.errors import ExitCode, UsageError
 from mlabench.measure.base_kernels import TABLE, is_own, read_kernels
 from mlabench.measure.config import SweepConfig
-from mlabench.measure.kernels import Kernel, all_kernels, find_kernel
+from mlabench.measure.kernels import Kernel, all_kernels, find_kernel, find_kernels
 from mlabench.measure.plan import chosen_cases, make_points
 from mlabench.measure.side_by_side import Matchup, checkouts, match_up, run_side_by_side, same_sources
 from mlabench.measure.sources import folder_of, package_of, root_of
@@ -85,32 +85,48 @@ def run_ab(base_commit: str, asked: Asked) -> AbGateResult:
     return AbGateResult(AT_HAND, (name,), told, (*gone, *judged), (*measured.warnings, *warnings))
 
 
-def run_two(base: str, candidate: str, asked: Asked) -> AbResult:
-    """Hold one kernel against another, each `KERNEL` or `KERNEL@COMMIT`, on every case that both take.
+def run_sides(base: str, candidates: Sequence[str], asked: Asked) -> AbResult:
+    """Hold other kernels against one, each `KERNEL` or `KERNEL@COMMIT`, on every case that it takes.
 
-    Raises `UsageError`, and `typer.Exit` when interrupted.
+    The others may be named by their backend, or as `peers`. Raises `UsageError`, and `typer.Exit` when interrupted.
     """
-    (base_kernel, base_commit), (candidate_kernel, candidate_commit) = map(parse_side, (base, candidate))
-    if base_kernel.contract != candidate_kernel.contract:
-        raise UsageError(
-            f"{base_kernel.name} takes {base_kernel.contract} cases and {candidate_kernel.name} "
-            f"{candidate_kernel.contract} ones: choose two kernels that read the same tensors"
-        )
-    names = tuple(dict.fromkeys((base_kernel.name, candidate_kernel.name)))
+    base_name, base_commit = parse_side(base)
+    base_kernel = find_kernel(base_name)
+    others = _find_others(base_kernel, candidates)
+    names = tuple(dict.fromkeys((base_kernel.name, *(kernel.name for kernel, _ in others))))
     settings = replace(_resolve(asked), kernel=names)
     cases = _cases_of(settings, base_kernel)
     with checkouts() as side:
-        sides = side(base_kernel, base_commit), side(candidate_kernel, candidate_commit)
+        sides = [side(kernel, commit) for kernel, commit in ((base_kernel, base_commit), *others)]
         measured = _measure(settings, [match_up(case, *sides) for case in cases], asked)
-    return ab_result(base, candidate, measured.pairs, measured.plan, measured.gpu_state, measured.warnings)
+    told = candidates if len(others) == len(candidates) else [kernel.name for kernel, _ in others]
+    return ab_result(base, told, measured.pairs, measured.plan, measured.gpu_state, measured.warnings)
 
 
-def parse_side(text: str) -> tuple[Kernel, str | None]:
-    """The kernel and the commit of `KERNEL` or `KERNEL@COMMIT`. Raises `UsageError`."""
+def parse_side(text: str) -> tuple[str, str | None]:
+    """The name and the commit of `KERNEL` or `KERNEL@COMMIT`. Raises `UsageError`."""
     name, separator, commit = text.partition("@")
     if separator and not commit:
         raise UsageError(f"{text!r} names no commit: write KERNEL@COMMIT, or KERNEL for the sources at hand")
-    return find_kernel(name), commit or None
+    return name, commit or None
+
+
+def _find_others(base: Kernel, texts: Sequence[str]) -> list[tuple[Kernel, str | None]]:
+    """The kernels and commits that are held against the base. Raises `UsageError`."""
+    sides = [
+        (kernel, commit) for name, commit in map(parse_side, texts) for kernel in find_kernels(name, base.contract)
+    ]
+    others = list(dict.fromkeys(sides))
+    for kernel, _ in others:
+        if kernel.contract != base.contract:
+            raise UsageError(
+                f"{base.name} takes {base.contract} cases and {kernel.name} {kernel.contract} ones: "
+                "choose two kernels that read the same tensors"
+            )
+    names = [kernel.name for kernel, _ in others]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"{twice[0]} is named at two commits: give the second a run of its own")
+    return others
 
 
 def _resolve(asked: Asked) -> SweepConfig:
@@ -162,28 +178,34 @@ def _warnings(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) 
 
 
 def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -> Measured:
-    plan = make_plan(settings.device, len(matchups), asked.min_effect, asked.max_s)
-    if asked.max_s >= settings.timeout_s:
-        raise UsageError(
-            f"--max-s {asked.max_s:g} must be less than the {settings.timeout_s:g} s after which a case is given up"
-        )
+    others = len(matchups[0].candidates)
+    pairs_to_come = len(matchups) * others
+    plan = make_plan(settings.device, pairs_to_come, asked.min_effect, asked.max_s)
+    if others * asked.max_s >= settings.timeout_s:
+        each = f" for each of {others} kernels" if others > 1 else ""
+        least_s = f"the {settings.timeout_s:g} s after which a case is given up"
+        raise UsageError(f"--max-s {asked.max_s:g}{each} must be less than {least_s}")
     warnings = _warnings(settings, matchups, asked)
     path = asked.out or PAIRS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.device}"
-    typer.echo(f"mlabench: {len(matchups)} points on the {settings.device} device, into {path}", err=True)
+    typer.echo(f"mlabench: {pairs_to_come} points on the {settings.device} device, into {path}", err=True)
     try:
-        with progress(len(matchups)) as shown:
+        with progress(pairs_to_come) as shown:
             pairs = run_side_by_side(
                 path,
                 settings,
                 matchups,
                 plan,
-                lambda matchup: shown.start(f"{matchup.case.label} · {matchup.candidate.kernel.name}"),
+                lambda matchup: shown.start(f"{matchup.case.label} · {_names(matchup)}"),
                 lambda pair: shown.finish(_line(pair)),
             )
     except KeyboardInterrupt:
         typer.echo(f"mlabench: interrupted; what was measured is in {path}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     return Measured(pairs, plan, load_run(path).manifest.gpu_state, warnings)
+
+
+def _names(matchup: Matchup) -> str:
+    return ", ".join(candidate.kernel.name for candidate in matchup.candidates)
 
 
 def _line(pair: Pair) -> str:

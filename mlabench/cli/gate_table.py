@@ -13,14 +13,20 @@ _STYLES = {ExitCode.PASS: "green", ExitCode.INCONCLUSIVE: "yellow"}
 
 
 def print_result(result: Comparison, show_all: bool, sort: str = "ratio") -> None:
-    """Print what moved, the worst first or by name, and the outcome in the last line."""
+    """Print what moved, the worst first or by name, and the outcome in the last line.
+
+    A result with totals is printed whole and in its own order, with those after the table.
+    """
     # Why there is nothing to see is then what there is to see.
-    show_all = show_all or result.exit_code is ExitCode.NOTHING_MEASURED
+    show_all = show_all or bool(result.totals) or result.exit_code is ExitCode.NOTHING_MEASURED
     for warning in result.warnings:
         _line(f"warning: {plain(warning)}", "yellow")
     listed = [point for point in result.points if show_all or is_notable(point)]
     if listed:
-        _print_table(by_name(listed) if sort == "name" else worst_first(listed))
+        order = list if result.totals else by_name if sort == "name" else worst_first
+        _print_table(order(listed))
+    for line in result.totals:
+        _line(line)
     if quiet := [point for point in result.points if not (show_all or is_notable(point))]:
         _line(f"{tally(quiet)} (--all lists every point)")
     if result.baselines:

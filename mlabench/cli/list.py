@@ -38,10 +38,17 @@ def _kernels() -> Listing:
     from mlabench.measure.kernels import all_kernels
 
     rows = [
-        (kernel.name, kernel.backend, kernel.contract, ", ".join(kernel.devices), kernel.missing() or "yes")
+        (
+            kernel.name,
+            kernel.backend,
+            kernel.contract,
+            ", ".join(kernel.devices),
+            "finite" if kernel.reads_unused_slots else "NaN",
+            kernel.missing() or "yes",
+        )
         for kernel in all_kernels()
     ]
-    return ("kernel", "backend", "takes", "devices", "available"), rows
+    return ("kernel", "backend", "takes", "devices", "unused slots", "available"), rows
 
 
 def _models() -> Listing:

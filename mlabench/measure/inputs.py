@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 UNUSED_PAGE_ID = -(1 << 30)
 """Fills the block table beyond a request's pages; no kernel may follow it."""
 
+FINITE = 100.0
+"""Fills unused cache slots for a kernel that cannot take NaN there: far above any used value, so that a leak shows."""
+
 
 def make_inputs(case: Case, seed: int, device: str) -> dict[str, "Tensor"]:
     """Every tensor that the case reads, by spec name; the same for the same case, seed and device kind.
 
-    Pages lie in random order. Cache slots beyond a request's length hold NaN.
+    Pages lie in random order. Cache slots beyond a request's length hold NaN; see `fill_unused_slots`.
     """
     import torch
 
@@ -27,18 +30,32 @@ def make_inputs(case: Case, seed: int, device: str) -> dict[str, "Tensor"]:
     }
     page_ids = torch.randperm(case.num_pages, generator=torch.Generator().manual_seed(seed)).tolist()
     table = torch.full((case.batch, case.max_pages_per_request), UNUSED_PAGE_ID, dtype=torch.int32)
-    caches = [inputs[spec.name] for spec in case.specs if spec.role == "kv_cache"]
     start = 0
     for request, length in enumerate(case.kv_lens):
         count = math.ceil(length / case.page_size)
         table[request, :count] = torch.tensor(page_ids[start : start + count], dtype=torch.int32)
-        used_in_last = length - (count - 1) * case.page_size
-        for cache in caches:
-            cache[page_ids[start + count - 1], used_in_last:] = math.nan
         start += count
     inputs["block_table"] = table.to(device)
     inputs["kv_lens"] = torch.tensor(case.kv_lens, dtype=torch.int32).to(device)
+    fill_unused_slots(case, inputs, math.nan)
     return inputs
+
+
+def fill_unused_slots(case: Case, inputs: Mapping[str, "Tensor"], value: float) -> None:
+    """Set every cache slot behind the last token of its request to a value, as `make_inputs` does with NaN."""
+    import torch
+
+    lengths, table = inputs["kv_lens"].tolist(), inputs["block_table"].cpu()
+    unused = [
+        torch.arange(used, case.page_size) + int(table[request, length // case.page_size]) * case.page_size
+        for request, length in enumerate(lengths)
+        if (used := length % case.page_size)
+    ]
+    if unused:
+        slots = torch.cat(unused).to(inputs["block_table"].device)
+        for spec in case.specs:
+            if spec.role == "kv_cache":
+                inputs[spec.name].flatten(0, 1).index_fill_(0, slots, value)
 
 
 def make_outputs(case: Case, device: str) -> dict[str, "Tensor"]:

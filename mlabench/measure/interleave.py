@@ -1,10 +1,8 @@
-"""One case on two kernels, in blocks: a chunk of calls of either, in random order, until the ratio is decided."""
+"""One case on a base and its candidates, in blocks: a chunk of calls of each, in random order, until it is decided."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,168 +10,142 @@ from typing import TYPE_CHECKING, Any
 from mlabench.cases.case import Case
 from mlabench.machine.telemetry import Telemetry
 from mlabench.measure.blocks import chunk_calls, collect_blocks
-from mlabench.measure.copies import load_copy
 from mlabench.measure.inputs import negate
-from mlabench.measure.kernels import Kernel, find_kernel, launch_config, workspace_bytes
-from mlabench.measure.runner import Bound, NotMeasured, Prepared, Runner
-from mlabench.measure.sources import package_of
-from mlabench.measure.timing.method import Call, Samples, Timer, nothing
-from mlabench.records.pairs import Block, Pair, Plan, Side
+from mlabench.measure.kernels import workspace_bytes
+from mlabench.measure.runner import NotMeasured, Prepared, Runner
+from mlabench.measure.sides import AskedSide, LiveSide, SideFailed, describe, step_name
+from mlabench.measure.timing.method import Timer, nothing
+from mlabench.records.pairs import Block, Pair, Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class AskedSide:
-    """A kernel, and the folder that its package is loaded from beside others; None where there is but one."""
-
-    kernel: Kernel
-    commit: str | None = None
-    folder: str | None = None
-
-    def imports(self) -> AbstractContextManager[None]:
-        """Under it the kernel's package is the one of its folder."""
-        if self.folder is None:
-            return nullcontext()
-        return load_copy(package_of(self.kernel.target), self.folder).imports()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a request."""
-        return asdict(self) | {"kernel": self.kernel.name}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> "AskedSide":
-        """The side that `to_json` made these values from. Raises `UsageError` for an unknown kernel."""
-        return cls(find_kernel(plain["kernel"]), plain["commit"], plain["folder"])
-
-
-class SideFailed(Exception):  # noqa: N818
-    """One side could not be measured; the cause says why."""
-
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(str(error))
-        self.name = name
-        self.error = error
-
-
-@dataclass(slots=True)
-class LiveSide:
-    """A side that is bound: `facts` are what is known of it, `call` is what is timed."""
-
-    name: str
-    asked: AskedSide
-    bound: Bound
-    facts: dict[str, Any]
-    call: Call = nothing
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Its code runs under this: imports are those of its commit, and what goes wrong is its own."""
-        try:
-            with self.asked.imports():
-                yield
-        except Exception as error:
-            raise SideFailed(self.name, error) from error
-
-    def sample(self, timer: Timer, count: int) -> Samples:
-        """Time calls."""
-        with self.working():
-            samples = timer.sample(self.call, self.bound.poison, count)
-            if not all(math.isfinite(time_us) and time_us > 0 for time_us in samples.times_us):
-                raise NotMeasured("error", "a sample is no positive number")
-        return samples
 
 
 def interleave(
     runner: Runner,
     case: Case,
     base: AskedSide,
-    candidate: AskedSide,
+    candidates: Sequence[AskedSide],
     plan: Plan,
     announce: Callable[[str], None] = lambda _: None,
-) -> Pair:
-    """Measure one case on two sides, which read the same inputs. What goes wrong is in the sides of the pair.
+) -> tuple[Pair, ...]:
+    """Measure one case on a base and its candidates, which read the same inputs: a pair for each candidate.
 
-    Both are checked before and after the timed calls, as `Runner.run` does. `announce` is told before each step whose
-    it is: `base`, `candidate`, or `both`.
+    What goes wrong is in the sides of the pairs, and a candidate that fails is left out of what the others are timed
+    with. All are checked before and after the timed calls, as `Runner.run` does. `announce` is told before each step
+    whose it is: a `step_name`, or `both` where all are timed.
     """
     started_at, start = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
     runner.phases_s = {}
-    facts: dict[str, dict[str, Any]] = {"base": {}, "candidate": {}}
-    live: list[LiveSide] = []
-    measured: Mapping[str, Any] = {}
-    for name, asked in (("base", base), ("candidate", candidate)):
-        announce(name)
+    sides = dict(enumerate((base, *candidates)))
+    facts: dict[int, dict[str, Any]] = {place: {} for place in sides}
+    left, timed = dict(sides), _Timed()
+    while _is_worth_while(left, facts) and not runner.spoiled:
         try:
-            live.append(_bind(runner, case, name, asked, facts[name], live[0].bound.outputs if live else None))
-        except Exception as error:
-            facts[name] |= runner.outcome(error)
-        if runner.spoiled:
+            timed = _attempt(runner, case, left, facts, plan, announce)
             break
-    if len(live) == 2:
-        announce("both")
-        try:
-            measured = _measure(runner, case, live, plan)
         except SideFailed as failed:
-            facts[failed.name] |= runner.outcome(failed.error)
-    return Pair(
-        case,
-        describe(base, **facts["base"]),
-        describe(candidate, **facts["candidate"]),
-        runner.timer.method,
-        runner.timer.cache,
-        runner.seed,
-        plan,
-        **measured,
-        started_at=started_at,
-        wall_s=time.perf_counter() - start,
-        phases_s=runner.phases_s,
+            facts[failed.place] |= runner.outcome(failed.error)
+            del left[failed.place]
+    wall_s = time.perf_counter() - start
+    return tuple(
+        Pair(
+            case,
+            describe(base, **facts[0]),
+            describe(candidate, **facts[place]),
+            runner.timer.method,
+            runner.timer.cache,
+            runner.seed,
+            plan,
+            *timed.of(place),
+            started_at,
+            wall_s,
+            runner.phases_s,
+        )
+        for place, candidate in enumerate(candidates, start=1)
     )
 
 
-def describe(asked: AskedSide, **values: Any) -> Side:
-    """The side as it is stored."""
-    return Side(asked.kernel.name, asked.kernel.backend, asked.commit, **values)
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """What the timed calls gave: blocks by the candidate's place, and what all have in common."""
+
+    blocks: Mapping[int, tuple[Block, ...]] = field(default_factory=dict)
+    stop: str = ""
+    overhead_us: float | None = None
+    telemetry: Mapping[str, Any] | None = None
+
+    def of(self, place: int) -> tuple[tuple[Block, ...], str, float | None, Mapping[str, Any] | None]:
+        """A candidate's part, as the fields of a pair; nothing for one that was not timed."""
+        if place not in self.blocks:
+            return (), "", None, None
+        return self.blocks[place], self.stop, self.overhead_us, self.telemetry
+
+
+def _is_worth_while(left: Mapping[int, AskedSide], facts: Mapping[int, Mapping[str, Any]]) -> bool:
+    """Whether there is still a ratio to be had, or a side of which nothing is known."""
+    return (0 in left and len(left) > 1) or any(not facts[place] for place in left)
+
+
+def _attempt(
+    runner: Runner,
+    case: Case,
+    sides: Mapping[int, AskedSide],
+    facts: Mapping[int, dict[str, Any]],
+    plan: Plan,
+    announce: Callable[[str], None],
+) -> _Timed:
+    """Bind all, and time those that take the case. Raises `SideFailed` for one whose failure the others may feel."""
+    live: list[LiveSide] = []
+    prepared: Prepared | None = None
+    for place, asked in sides.items():
+        announce(step_name(place))
+        try:
+            runner.require(asked.kernel)
+            prepared = prepared or runner.prepare(case)
+            live.append(_bind(runner, prepared, place, asked, facts[place], live[0].bound.outputs if live else None))
+        except Exception as error:
+            if not _is_refusal(error):
+                raise SideFailed(place, error) from error
+            facts[place] |= runner.outcome(error)
+    if prepared is None or len(live) < 2 or live[0].place != 0:
+        return _Timed()
+    announce("both")
+    return _measure(runner, prepared, live, plan)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a side only said that it does not do this: the inputs are then as they were."""
+    if isinstance(error, NotMeasured):
+        return error.status in ("unavailable", "unsupported")
+    return isinstance(error, NotImplementedError)
 
 
 def _bind(
     runner: Runner,
-    case: Case,
-    name: str,
+    prepared: Prepared,
+    place: int,
     asked: AskedSide,
     facts: dict[str, Any],
     outputs: "Mapping[str, Tensor] | None",
 ) -> LiveSide:
-    # Both write the same outputs: where a tensor lies in memory moves short calls by a percent or more.
-    runner.require(asked.kernel)
+    # All write the same outputs: where a tensor lies in memory moves short calls by a percent or more.
     with asked.imports():
-        facts["source"] = _source_file(asked)
-        bound = runner.bind(asked.kernel, runner.prepare(case), outputs)
+        facts["source"] = asked.source_file()
+        bound = runner.bind(asked.kernel, prepared, outputs)
     facts["workspace_bytes"] = workspace_bytes(bound.launch)
-    facts["kernel_config"] = launch_config(bound.launch)
+    facts["kernel_config"] = bound.config
     facts["status"] = "ok"
-    return LiveSide(name, asked, bound, facts)
+    return LiveSide(place, asked, bound, facts)
 
 
-def _source_file(asked: AskedSide) -> str | None:
-    """The file that the side's bind is in. Raises `NotMeasured` for a commit that does not have it."""
-    module = asked.kernel.target.partition(":")[0]
-    try:
-        code = getattr(asked.kernel.load(), "__code__", None)
-    except (ModuleNotFoundError, AttributeError) as error:
-        owner = getattr(getattr(error, "obj", None), "__name__", error.name)
-        if asked.commit is None or not owner or not f"{module}.".startswith(f"{owner}."):
-            raise
-        raise NotMeasured("unavailable", f"{asked.kernel.target} is not in commit {asked.commit[:7]}") from None
-    return code.co_filename if code else None
-
-
-def _measure(runner: Runner, case: Case, live: Sequence[LiveSide], plan: Plan) -> Mapping[str, Any]:
-    timer, prepared = runner.timer, runner.prepare(case)
+def _measure(runner: Runner, prepared: Prepared, live: Sequence[LiveSide], plan: Plan) -> _Timed:
+    timer, case = runner.timer, prepared.case
     telemetry = Telemetry(runner.nvml) if runner.nvml else None
     observe = telemetry.read if telemetry else nothing
     negate(case, prepared.inputs)
+    # All are timed on the same inputs; each is checked on those it can take.
+    runner.fill_unused_slots(prepared, finite=any(side.asked.kernel.reads_unused_slots for side in live))
     with runner.phase("measure"):
         for side in live:
             with side.working():
@@ -182,30 +154,33 @@ def _measure(runner: Runner, case: Case, live: Sequence[LiveSide], plan: Plan) -
         count = chunk_calls(max(median(side.sample(timer, 3).times_us) for side in live))
         observe()
         blocks, stop = collect_blocks(
-            lambda base_first: _take_block(timer, live, base_first, count),
+            lambda order: _take_blocks(timer, live, order, count),
+            len(live) - 1,
             plan,
             f"{runner.seed} {case.case_id}",
             observe,
         )
     with runner.phase("check"):
-        # The candidate first: where both are wrong it is the one that must not hide. Each is called once more, since
-        # the outputs hold what the last of the two wrote.
+        # The candidates first: where all are wrong it is the base that may hide. Each is called once more, since the
+        # outputs hold what the last of them wrote.
         for side in reversed(live):
+            runner.fill_unused_slots(prepared, finite=side.asked.kernel.reads_unused_slots)
             side.sample(timer, 1)
             _check_timed(runner, side, prepared)
     negate(case, prepared.inputs)
-    return {
-        "blocks": blocks,
-        "stop": stop,
-        "overhead_us": timer.overhead_us(),
-        "telemetry": telemetry.to_json() if telemetry else None,
-    }
+    by_place = {side.place: each for side, each in zip(live[1:], blocks, strict=True)}
+    return _Timed(by_place, stop, timer.overhead_us(), telemetry.to_json() if telemetry else None)
 
 
-def _take_block(timer: Timer, live: Sequence[LiveSide], base_first: bool, count: int) -> Block:
-    taken = {side.name: side.sample(timer, count) for side in (live if base_first else live[::-1])}
-    base, candidate = taken["base"], taken["candidate"]
-    return Block(base_first, base.times_us, candidate.times_us, base.sm_clocks_mhz, candidate.sm_clocks_mhz)
+def _take_blocks(timer: Timer, live: Sequence[LiveSide], order: Sequence[int], count: int) -> list[Block]:
+    """A chunk of each side in this order, as the block of each candidate with the base."""
+    taken = {number: live[number].sample(timer, count) for number in order}
+    base, when = taken[0], list(taken).index
+    return [
+        Block(when(0) < when(number), base.times_us, each.times_us, base.sm_clocks_mhz, each.sm_clocks_mhz)
+        for number, each in sorted(taken.items())
+        if number
+    ]
 
 
 def _check_timed(runner: Runner, side: LiveSide, prepared: Prepared) -> None:

@@ -25,7 +25,9 @@ class Kernel:
     `target` is `module:function`. The function takes the case's tensors by their spec names and `softmax_scale`, plans,
     and returns a callable without arguments that launches the work. It raises NotImplementedError, with a clear line,
     for a shape it does not do. Where `writes_lse` is false the log-sum-exp is not checked. `package` is what must be
-    installed, or several joined by ` or ` of which one is enough. A `peer` runs only where it is asked for.
+    installed, or several joined by ` or ` of which one is enough. A `peer` runs only where it is asked for. One that
+    `reads_unused_slots`, and lets what is there into its output unless it is finite, is given finite values behind the
+    last token of a request; for all others those slots hold NaN.
 
     What a call writes instead of `out` and `lse`, because its package allocates it, the launch's `outputs` names: see
     `peers/launch.py`.
@@ -40,6 +42,7 @@ class Kernel:
     install: str = ""
     writes_lse: bool = True
     peer: bool = False
+    reads_unused_slots: bool = False
 
     def __post_init__(self) -> None:
         if self.contract not in REFERENCES:
@@ -107,6 +110,7 @@ PEERS: tuple[Kernel, ...] = (
         "mlabench.measure.peers.flashinfer_mla:bind_fa2",
         package="flashinfer",
         install="pip install flashinfer-python",
+        writes_lse=False,
         peer=True,
     ),
     Kernel(
@@ -116,6 +120,7 @@ PEERS: tuple[Kernel, ...] = (
         "mlabench.measure.peers.flashinfer_mla:bind_fa3",
         package="flashinfer",
         install="pip install flashinfer-python",
+        writes_lse=False,
         peer=True,
     ),
     Kernel(
@@ -126,6 +131,7 @@ PEERS: tuple[Kernel, ...] = (
         package="flash_attn_interface or vllm",
         install="pip install vllm",
         peer=True,
+        reads_unused_slots=True,
     ),
     Kernel(
         "mla_decode_vllm_triton",
@@ -162,6 +168,7 @@ PEERS: tuple[Kernel, ...] = (
         package="flash_attn_interface or vllm",
         install="pip install tokenspeed-fa3",
         peer=True,
+        reads_unused_slots=True,
     ),
     Kernel(
         "grouped_decode_torch_flash",
@@ -215,6 +222,20 @@ def find_kernel(name: str) -> Kernel:
         if kernel.name == name:
             return kernel
     raise UsageError(f"unknown kernel {name!r}: {near_names(name, (kernel.name for kernel in all_kernels()))}")
+
+
+def find_kernels(name: str, contract: str) -> tuple[Kernel, ...]:
+    """The kernel of this name, or else those of the contract that have it as their backend, or are peers if it is that.
+
+    Raises `UsageError`.
+    """
+    if any(kernel.name == name for kernel in all_kernels()):
+        return (find_kernel(name),)
+    check_selection([name])
+    found = tuple(kernel for kernel in all_kernels() if name in _names(kernel) and kernel.contract == contract)
+    if not found:
+        raise UsageError(f"{name} has no kernel for {contract} cases: `mlabench list kernels` says what each takes")
+    return found
 
 
 def check_selection(names: Sequence[str]) -> None:

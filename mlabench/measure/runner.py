@@ -15,7 +15,7 @@ from mlabench.machine.memory import free_memory_bytes
 from mlabench.machine.nvml import Nvml
 from mlabench.machine.telemetry import Telemetry
 from mlabench.measure.check import CheckResult, Expected, check, reference
-from mlabench.measure.inputs import is_poison, make_inputs, make_outputs, negate, poison
+from mlabench.measure.inputs import FINITE, fill_unused_slots, is_poison, make_inputs, make_outputs, negate, poison
 from mlabench.measure.kernels import Kernel, Launch, launch_config, workspace_bytes
 from mlabench.measure.timing.method import Budget, Timer, nothing
 from mlabench.records.record import Record, Status, are_times
@@ -59,6 +59,12 @@ class Bound:
     def poison(self) -> None:
         """Fill the outputs with NaN."""
         poison(*self._written())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the kernel says it chose, and on what inputs it was measured where those are not everyone's."""
+        finite = {"unused_slots": "finite"} if self.kernel.reads_unused_slots else {}
+        return launch_config(self.launch) | finite
 
     def fresh_outputs(self) -> "Sequence[Mapping[str, Tensor]]":
         """What the calls since the last `poison` wrote: more than one where each call has outputs of its own.
@@ -127,7 +133,7 @@ class Runner:
             relative_error=result.relative_error,
             lse_error=result.lse_error,
             workspace_bytes=workspace_bytes(bound.launch),
-            kernel_config=launch_config(bound.launch),
+            kernel_config=bound.config,
             telemetry=telemetry.to_json() if telemetry else None,
         )
 
@@ -167,12 +173,13 @@ class Runner:
         return self._prepared
 
     def bind(self, kernel: Kernel, prepared: Prepared, outputs: "Mapping[str, Tensor] | None" = None) -> Bound:
-        """Bind a kernel to these outputs or to new ones, and check what it writes.
+        """Bind a kernel to these outputs or to new ones, and check what it writes. Sets the unused cache slots for it.
 
         Raises `NotMeasured`, or whatever the kernel raises.
         """
         case = prepared.case
         outputs = outputs or make_outputs(case, self.device)
+        self.fill_unused_slots(prepared, finite=kernel.reads_unused_slots)
         with self.phase("bind"):
             launch = kernel.load()(**prepared.inputs, **outputs, softmax_scale=case.variant.softmax_scale)
             launch()
@@ -182,6 +189,10 @@ class Runner:
             launch()
             self._check(bound, case, prepared.expected, "")
         return bound
+
+    def fill_unused_slots(self, prepared: Prepared, *, finite: bool) -> None:
+        """Put NaN behind the last token of each request, or a finite value for what reads those slots."""
+        fill_unused_slots(prepared.case, prepared.inputs, FINITE if finite else math.nan)
 
     def check_timed(self, bound: Bound, prepared: Prepared) -> CheckResult:
         """Check what the last timed call wrote, which saw the inputs negated. Raises `NotMeasured`."""

@@ -13,9 +13,9 @@ from mlabench.errors import UsageError
 from mlabench.machine.fingerprint import Fingerprint
 from mlabench.machine.provenance import take_provenance
 from mlabench.measure.config import SweepConfig
-from mlabench.measure.interleave import AskedSide, describe
 from mlabench.measure.isolation import Worker, WorkerDied, WorkerSetup
 from mlabench.measure.kernels import Kernel
+from mlabench.measure.sides import AskedSide, describe, step_name
 from mlabench.measure.sources import Source, checked_out, folder_of, package_of, sources_digest
 from mlabench.measure.timing.method import Budget
 from mlabench.records.manifest import Manifest
@@ -27,22 +27,22 @@ MakeSide = Callable[[Kernel, str | None], AskedSide]
 
 @dataclass(frozen=True, slots=True)
 class Matchup:
-    """A case, and the two sides that it is measured on."""
+    """A case, and the sides that it is measured on: a base, and what is held against it."""
 
     case: Case
     base: AskedSide
-    candidate: AskedSide
+    candidates: tuple[AskedSide, ...]
 
 
-def match_up(case: Case, base: AskedSide, candidate: AskedSide) -> Matchup:
-    """The two sides on a case. Where one is of another commit, both are loaded in the same way.
+def match_up(case: Case, base: AskedSide, *candidates: AskedSide) -> Matchup:
+    """The sides on a case. Where one is of another commit, all are loaded in the same way.
 
     Changing from one copy of a package to another costs the processor's caches something: charged to one side alone, it
     made the other 4% faster on a CPU.
     """
-    if base.folder or candidate.folder:
-        base, candidate = _beside(base), _beside(candidate)
-    return Matchup(case, base, candidate)
+    if base.folder or any(candidate.folder for candidate in candidates):
+        base, candidates = _beside(base), tuple(map(_beside, candidates))
+    return Matchup(case, base, candidates)
 
 
 @contextmanager
@@ -91,17 +91,36 @@ def run_side_by_side(
             write_manifest(path, _manifest(worker, config, matchups, plan))
             for matchup in matchups:
                 on_start(matchup)
-                pairs.append(measure_pair(worker, matchup, plan, config))
-                append_pair(path, pairs[-1])
-                on_pair(pairs[-1])
+                for pair in measure_matchup(worker, matchup, plan, config):
+                    pairs.append(pair)
+                    append_pair(path, pair)
+                    on_pair(pair)
         finally:
             worker.stop()
     return tuple(pairs)
 
 
-def measure_pair(worker: Worker, matchup: Matchup, plan: Plan, config: SweepConfig) -> Pair:
-    """One matchup through the worker; where that dies or hangs, the side that was at work has an `error`."""
-    case, sides = matchup.case, (matchup.base, matchup.candidate)
+def measure_matchup(worker: Worker, matchup: Matchup, plan: Plan, config: SweepConfig) -> tuple[Pair, ...]:
+    """A pair for each candidate, measured by the worker; what it lost with one candidate it measures without that one.
+
+    Where the worker dies or hangs, the side that was at work has an `error`.
+    """
+    pairs = _ask(worker, matchup, plan, config)
+    lost = [place for place, pair in enumerate(pairs) if _is_lost(pair)]
+    if len(lost) in (0, len(pairs)):
+        return pairs
+    others = replace(matchup, candidates=tuple(matchup.candidates[place] for place in lost))
+    found = dict(zip(lost, measure_matchup(worker, others, plan, config), strict=True))
+    return tuple(found.get(place, pair) for place, pair in enumerate(pairs))
+
+
+def _is_lost(pair: Pair) -> bool:
+    """Whether there are no times, and neither side is known to be at fault."""
+    return not pair.blocks and all(side.status in ("ok", None) for side in (pair.base, pair.candidate))
+
+
+def _ask(worker: Worker, matchup: Matchup, plan: Plan, config: SweepConfig) -> tuple[Pair, ...]:
+    case, sides = matchup.case, (matchup.base, *matchup.candidates)
     request = {
         "do": "interleave",
         "case": case.to_fields(),
@@ -111,21 +130,28 @@ def measure_pair(worker: Worker, matchup: Matchup, plan: Plan, config: SweepConf
     }
     started_at, start = _now(), time.perf_counter()
     try:
-        return Pair.from_json(worker.ask(request, config.timeout_s)["pair"])
+        return tuple(map(Pair.from_json, worker.ask(request, config.timeout_s)["pairs"]))
     except WorkerDied as death:
-        reason = f"while both were timed: {death}" if worker.at == "both" else str(death)
-        base = _lost(matchup.base, worker.at != "candidate", reason)
-        candidate = _lost(matchup.candidate, worker.at != "base", reason)
-        pair = Pair(case, base, candidate, config.method, config.cache, config.seed, plan, started_at=started_at)
-        return replace(pair, wall_s=time.perf_counter() - start)
+        wall_s = time.perf_counter() - start
+        names = [step_name(place) for place in range(len(sides))]
+        reason = (
+            f"while {'both' if len(sides) == 2 else 'all'} were timed: {death}" if worker.at == "both" else str(death)
+        )
+        base, *candidates = (
+            _lost(side, worker.at == name or worker.at not in names, reason)
+            for side, name in zip(sides, names, strict=True)
+        )
+        pair = Pair(case, base, base, config.method, config.cache, config.seed, plan, started_at=started_at)
+        return tuple(replace(pair, candidate=candidate, wall_s=wall_s) for candidate in candidates)
 
 
 def same_sources(matchups: Sequence[Matchup]) -> tuple[str, ...]:
     """The packages of which both sides of a kernel, one of them at a commit, have the same files."""
     folders = {
-        (package_of(each.base.kernel.target), each.base.folder, each.candidate.folder): None
+        (package_of(each.base.kernel.target), each.base.folder, candidate.folder): None
         for each in matchups
-        if each.base.kernel == each.candidate.kernel and each.base.folder != each.candidate.folder
+        for candidate in each.candidates
+        if each.base.kernel == candidate.kernel and each.base.folder != candidate.folder
     }
     return tuple(
         package
@@ -135,7 +161,12 @@ def same_sources(matchups: Sequence[Matchup]) -> tuple[str, ...]:
 
 
 def _beside(side: AskedSide) -> AskedSide:
-    return side if side.folder else replace(side, folder=str(folder_of(package_of(side.kernel.target))))
+    # A peer is no part of the repository: it has no other copy to be changed with.
+    return (
+        side
+        if side.folder or side.kernel.peer
+        else replace(side, folder=str(folder_of(package_of(side.kernel.target))))
+    )
 
 
 def _lost(asked: AskedSide, is_suspect: bool, reason: str) -> Side:
@@ -151,7 +182,7 @@ def _manifest(worker: Worker, config: SweepConfig, matchups: Sequence[Matchup], 
     asked: Mapping[str, Any] = {
         "plan": asdict(plan),
         "base_commits": sorted({matchup.base.commit or "" for matchup in matchups}),
-        "candidate_commits": sorted({matchup.candidate.commit or "" for matchup in matchups}),
+        "candidate_commits": sorted({side.commit or "" for matchup in matchups for side in matchup.candidates}),
     }
     settings = {**config.to_json(), "interleaved": asked}
     return Manifest(_now(), settings, take_provenance().to_json(), fingerprint, None, worker.gpu_state)

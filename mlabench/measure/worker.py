@@ -16,10 +16,11 @@ from typing import Any, TextIO
 from mlabench.cases.case import Case
 from mlabench.machine.fingerprint import take_fingerprint, usable_cpus
 from mlabench.machine.nvml import Nvml
-from mlabench.measure.interleave import AskedSide, interleave
+from mlabench.measure.interleave import interleave
 from mlabench.measure.kernels import find_kernel
 from mlabench.measure.probe import probe_ceilings
 from mlabench.measure.runner import Runner
+from mlabench.measure.sides import AskedSide
 from mlabench.measure.timing.method import Budget
 from mlabench.measure.timing.methods import make_timer
 from mlabench.records.pairs import plan_from_json
@@ -61,9 +62,9 @@ def _serve(runner: Runner, request: Mapping[str, Any], announce: Callable[[str],
         return {"ceilings": probe_ceilings(runner.device, request["dtypes"]).to_json()}
     case = Case.from_fields(request["case"], models=tuple(request["models"]))
     if request["do"] == "interleave":
-        base, candidate = map(AskedSide.from_json, request["sides"])
-        pair = interleave(runner, case, base, candidate, plan_from_json(request["plan"]), announce)
-        return {"pair": pair.to_json(), "spoiled": runner.spoiled}
+        base, *candidates = map(AskedSide.from_json, request["sides"])
+        pairs = interleave(runner, case, base, candidates, plan_from_json(request["plan"]), announce)
+        return {"pairs": [pair.to_json() for pair in pairs], "spoiled": runner.spoiled}
     record = runner.run(case, find_kernel(request["kernel"]))
     return {"record": record.to_json(), "spoiled": runner.spoiled}
 

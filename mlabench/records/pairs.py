@@ -47,7 +47,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A chunk of calls of either side, one chunk right after the other.
+    """A chunk of calls of either side, one chunk right after the other, or with those of further candidates between.
 
     Times are in microseconds a call, in the order taken; clocks are the SM clock during each call, in MHz, None where
     the device tells none.
@@ -102,7 +102,8 @@ class Plan:
 class Pair:
     """A case on two sides. `blocks` is empty unless both passed the check before and after them.
 
-    `stop` says what ended the sampling: `decided`, `time` or `blocks`. `phases_s` says where the wall time went.
+    `stop` says what ended the sampling: `decided`, `time` or `blocks`. `phases_s` says where the wall time went. Where
+    several candidates were measured with one base, each pair has that base's calls, and the times of them all.
     """
 
     case: Case

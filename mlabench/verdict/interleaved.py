@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from statistics import geometric_mean
 from typing import Any, ClassVar
 
 from mlabench.cases.case import Case
@@ -10,8 +11,9 @@ from mlabench.errors import ExitCode, UsageError
 from mlabench.records.conditions import pair_disturbances
 from mlabench.records.paired_ratio import ERROR_RATE, MIN_BLOCKS, paired_cycles, paired_ratio
 from mlabench.records.pairs import Pair, Plan, Side
+from mlabench.units import format_ratio_interval
 from mlabench.verdict.compare import FALSE_DISCOVERY_RATE, Point, Verdict, settle, weigh_clock
-from mlabench.verdict.comparison import Comparison, Settings
+from mlabench.verdict.comparison import Comparison, Settings, format_points
 from mlabench.verdict.gate import GateResult
 
 LOOKS = (12, 24, 48, 96, 192)
@@ -20,12 +22,19 @@ LOOKS = (12, 24, 48, 96, 192)
 MAX_S = 5.0
 """After so many seconds of blocks a case is judged by what there is."""
 
+BEST_OF_THEM = "best of them"
+"""What the fastest of several kernels at each case is summed up as."""
+
 LEAST_EFFECTS: Mapping[str, tuple[float, float]] = {"cuda": (0.01, 0.5), "cpu": (0.05, 2.0)}
 """By device kind the least change that counts, as a fraction and in microseconds.
 
 Of a call on a GPU, 0.1 to 0.2 us (standard deviation) depend on where a side's code and launch parameters lie in
 memory, since a cold L2 holds neither. On a shared CPU one kernel bound twice differed from itself by 1.3%
 (standard deviation over 120 pairs, at most 3.6%). Both stay the same over all blocks: more of them do not help."""
+
+
+NOT_DONE = frozenset({"unsupported", "unavailable"})
+"""Statuses of a kernel that does not do a case, or is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,53 @@ class AbResult(Comparison):
     def exit_code(self) -> ExitCode:
         """Whether a side was incorrect, else whether anything was compared."""
         return ExitCode.INCORRECT if self.incorrect else super(AbResult, self).exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A kernel's times over the base's at `points` cases: their geometric mean, the least and the greatest."""
+
+    name: str
+    points: int
+    geometric_mean: float
+    least: float
+    greatest: float
+
+    def text(self, base: str) -> str:
+        """The line that says so."""
+        ratio = format_ratio_interval(self.geometric_mean, self.least, self.greatest)
+        return (
+            f"{self.name}: {ratio} the time of {base}, geometric mean [least, greatest] of {format_points(self.points)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AbManyResult(AbResult):
+    """Several kernels held against one base. What one of them does not do is no fault."""
+
+    @property
+    def sums(self) -> tuple[Total, ...]:
+        """One for each kernel that was compared, and one for the fastest of them at each case."""
+        by_kernel: dict[str, list[float]] = {}
+        by_case: dict[str, float] = {}
+        for point in self.points:
+            if point.ratio:
+                case_id, kernel, _ = point.key
+                by_kernel.setdefault(kernel, []).append(point.ratio.value)
+                by_case[case_id] = min(point.ratio.value, by_case.get(case_id, math.inf))
+        every = {**by_kernel, **({BEST_OF_THEM: list(by_case.values())} if by_case else {})}
+        return tuple(
+            Total(name, len(ratios), geometric_mean(ratios), min(ratios), max(ratios)) for name, ratios in every.items()
+        )
+
+    @property
+    def totals(self) -> tuple[str, ...]:
+        """The sums as lines."""
+        return tuple(total.text(self.baselines[0]) for total in self.sums)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the sums as `totals`."""
+        return super(AbManyResult, self).to_json() | {"totals": [asdict(total) for total in self.sums]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +142,24 @@ def plan_settings(plan: Plan) -> Settings:
 
 def ab_result(
     base: str,
-    candidate: str,
+    candidates: Sequence[str],
     pairs: Sequence[Pair],
     plan: Plan,
     gpu_state: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> AbResult:
-    """The pairs of two sides, named as the user named them. `gpu_state` is that of their manifest."""
+    """The pairs of a base and one or several others, named as the user named them.
+
+    `gpu_state` is that of their manifest.
+    """
     wrong = sum("incorrect" in (pair.base.status, pair.candidate.status) for pair in pairs)
     points = judge_pairs(pairs, gpu_state, allow_new=True)
-    return AbResult(candidate, (base,), plan_settings(plan), points, tuple(warnings), incorrect=wrong)
+    if len(candidates) == 1:
+        return AbResult(candidates[0], (base,), plan_settings(plan), points, tuple(warnings), incorrect=wrong)
+    absent = {point.key for point, pair in zip(points, pairs, strict=True) if pair.candidate.status in NOT_DONE}
+    points = tuple(replace(point, verdict=Verdict.UNMEASURED) if point.key in absent else point for point in points)
+    current = ", ".join(candidates)
+    return AbManyResult(current, (base,), plan_settings(plan), points, tuple(warnings), incorrect=wrong)
 
 
 def judge_pairs(

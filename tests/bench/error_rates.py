@@ -214,7 +214,7 @@ def simulated_ratio(draw: Draw, plan: Plan, factor: float, seed: str) -> tuple[P
 def take_blocks(draw: Draw, plan: Plan, factor: float, seed: str) -> tuple[Block, ...]:
     """Blocks until the plan says stop, by the code that stops a real case."""
     drawn = draw(random.Random(seed), factor)
-    blocks, _ = collect_blocks(lambda base_first: replace(next(drawn), base_first=base_first), plan, seed)
+    (blocks,), _ = collect_blocks(lambda order: [replace(next(drawn), base_first=order[0] == 0)], 1, plan, seed)
     return blocks
 
 

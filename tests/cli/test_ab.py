@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from mlabench.cases.grid import make_cases
-from mlabench.cli.ab_steps import Asked, _gone, run_ab, run_two
+from mlabench.cli.ab_steps import Asked, _gone, run_ab, run_sides
 from mlabench.errors import ExitCode, UsageError
 from mlabench.measure.base_kernels import TABLE
 from mlabench.measure.config import SweepConfig
-from mlabench.measure.interleave import AskedSide
 from mlabench.measure.kernels import all_kernels, find_kernel
 from mlabench.measure.side_by_side import Matchup
+from mlabench.measure.sides import AskedSide
 from mlabench.records.pairs import PAIRS_FOLDER, PAIRS_NAME, load_pairs
 from mlabench.verdict.compare import Verdict
 from mlabench.verdict.interleaved import LEAST_EFFECTS, MAX_S, AbGateResult, make_plan, plan_settings
@@ -89,7 +89,7 @@ def test_a_kernel_against_an_older_commit(repository: Repository, tmp_path: Path
 
 def test_a_kernel_at_two_commits(repository: Repository, tmp_path: Path) -> None:
     sides = (f"repeated@{repository.second}", f"repeated@{repository.first}")
-    result = run_two(*sides, replace(IN_PROCESS, out=tmp_path / "run"))
+    result = run_sides(sides[0], sides[1:], replace(IN_PROCESS, out=tmp_path / "run"))
     assert [point.verdict for point in result.points] == [Verdict.FASTER]
     (pair,) = load_pairs(tmp_path / "run")
     assert (pair.base.commit, pair.candidate.commit) == (repository.second, repository.first)
@@ -155,6 +155,12 @@ def test_the_gates_cases_come_from_a_file(repository: Repository, tmp_path: Path
         (("mla_decode_torch", "mla_decode_torch", "--min-effect", "5"), "--min-effect 5.0 must lie between 0 and 1"),
         (("mla_decode_torch", "mla_decode_torch", "--max-s", "0"), "--max-s 0 must be above zero"),
         (("mla_decode_torch", "mla_decode_torch", "--max-s", "600"), "must be less than the 600 s after which a case"),
+        (
+            ("mla_decode_torch", "torch", "mla_decode_triton", "--max-s", "300"),
+            "--max-s 300 for each of 2 kernels must",
+        ),
+        (("mla_decode_torch", "flashinfer"), "flashinfer has no kernel for mla_absorbed cases"),
+        (("mla_decode_torch", "torch", "mla_decode_torch@HEAD"), "mla_decode_torch is named at two commits"),
         (("mla_decode_torch", "mla_decode_torch", "--timeout-s", "0"), "timeout-s 0 must be above zero"),
         (("mla_decode_torch", "mla_decode_torch", "--where", "batch > 1"), "leaves no case"),
         (("mla_decode_torch", "mla_decode_torch", "--json", "-", "--markdown", "-"), "cannot share standard output"),
@@ -174,9 +180,9 @@ def test_its_run_is_taken_for_no_sweeps(
 ) -> None:
     out = tmp_path / "run"
     monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
-    run_two("mla_decode_torch", "mla_decode_torch", replace(IN_PROCESS, out=out))
+    run_sides("mla_decode_torch", ["mla_decode_torch"], replace(IN_PROCESS, out=out))
     with pytest.raises(UsageError, match="already holds a run: choose another --out"):
-        run_two("mla_decode_torch", "mla_decode_torch", replace(IN_PROCESS, out=out))
+        run_sides("mla_decode_torch", ["mla_decode_torch"], replace(IN_PROCESS, out=out))
     capsys.readouterr()
     for command in (("sweep", "--resume", "--out"), ("compare", str(out)), ("gate", "-b", str(out))):
         assert call(monkeypatch, *command, str(out)) == ExitCode.USAGE
@@ -190,7 +196,7 @@ def test_a_kernel_that_is_gone_since_the_base_is_missing(tmp_path: Path) -> None
     kernel = find_kernel("mla_decode_torch")
     cases = make_cases({"variant": ("mla", "mha"), "kv_len": (70,)})
     own = next(case for case in cases if case.variant.contract == kernel.contract)
-    matchups = [Matchup(own, AskedSide(kernel, "0123456", str(tmp_path / "kernels")), AskedSide(kernel))]
+    matchups = [Matchup(own, AskedSide(kernel, "0123456", str(tmp_path / "kernels")), (AskedSide(kernel),))]
     settings = SweepConfig(device="cpu", method="cpu")
     assert "cannot be read" in _gone(settings, matchups, cases)[1][0]
     table.parent.mkdir(parents=True)
@@ -237,3 +243,35 @@ def test_a_wrong_side_has_its_own_exit_code(repository: Repository, tmp_path: Pa
     done = run_beside(repository.folder, "ab", *sides, *SMALL, "--out", str(tmp_path / "run"))
     assert done.returncode == ExitCode.INCORRECT
     assert f"base mended@{repository.first[:7]} incorrect" in done.stdout
+
+
+def test_several_kernels_are_held_against_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
+    out, report = tmp_path / "run", tmp_path / "ab.json"
+    sides = ("mla_decode_torch", "torch", "mla_decode_triton", "flash_mla")
+    options = ("-a", "batch=1,2", "--out", str(out), "--json", str(report))
+    assert call(monkeypatch, "ab", *sides, *SMALL, *options) == ExitCode.PASS
+    pairs = load_pairs(out)
+    kernels = ["mla_decode_torch", "mla_decode_triton", "mla_decode_flash_mla"]
+    assert [pair.candidate.kernel for pair in pairs] == kernels * 2
+    assert [pair.candidate.status for pair in pairs] == ["ok", "unsupported", "unavailable"] * 2
+    assert {pair.plan.certain_p for pair in pairs} == {0.05 / 6}
+    output = capsys.readouterr().out
+    lines = [line for line in output.splitlines() if "the time of mla_decode_torch" in line]
+    assert [line.partition(":")[0] for line in lines] == ["mla_decode_torch", "best of them"]
+    assert output.rstrip().endswith("ab: 6 points: 2 the same, 4 without a time")
+    plain = json.loads(report.read_text())
+    assert [point["kernel"] for point in plain["points"]] == kernels * 2
+    assert [total["points"] for total in plain["totals"]] == [2, 2]
+    assert plain["current"] == "torch, mla_decode_triton, flash_mla"
+
+
+def test_peers_are_all_that_take_the_bases_cases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
+    result = run_sides("mla_decode_torch", ["peers"], replace(IN_PROCESS, out=tmp_path / "run"))
+    own = [kernel.name for kernel in all_kernels() if kernel.peer and kernel.contract == "mla_absorbed"]
+    assert result.current == ", ".join(own)
+    assert len(own) > 4
+    assert result.exit_code is ExitCode.NOTHING_MEASURED

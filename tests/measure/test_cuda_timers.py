@@ -27,12 +27,17 @@ class StandIn:
     def __init__(self) -> None:
         self.order: list[str] = []
         self.marks = 0
+        self.pools: list[object] = []
 
     def note(self, what: str) -> Any:
         return lambda *_args, **_kwargs: self.order.append(what)
 
     def event(self, **_options: object) -> "StandIn.Event":
         return StandIn.Event(self)
+
+    def graph(self, _graph: object, pool: object) -> contextlib.nullcontext[None]:
+        self.pools.append(pool)
+        return contextlib.nullcontext()
 
     def clear(self) -> None:
         """Stamps that need no forgetting."""
@@ -54,9 +59,6 @@ class StandIn:
             return 0.0123456
 
     class Graph:
-        def pool(self) -> None:
-            """None to share."""
-
         def replay(self) -> None:
             DEVICE[0].order.append("launch")
 
@@ -77,7 +79,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> StandIn:
         "current_stream": stream,
         "stream": lambda _stream: contextlib.nullcontext(),
         "CUDAGraph": StandIn.Graph,
-        "graph": lambda _graph, **_options: contextlib.nullcontext(),
+        "graph": stand_in.graph,
+        "graph_pool_handle": object,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     note = stand_in.note
@@ -149,3 +152,19 @@ def test_the_graphs_of_a_launch_take_turns() -> None:
     graphs = [next(replay.graphs) for _ in range(6)]
     assert len({id(graph) for graph in graphs}) == 3
     assert graphs[:3] == graphs[3:]
+
+
+def test_graphs_share_their_memory_unless_the_launch_allocates_what_it_returns(device: StandIn) -> None:
+    class Owning:
+        outputs = ()
+
+        def __call__(self) -> None:
+            """Enqueue nothing."""
+
+    cuda.capture(lambda: None, 3)
+    assert None not in device.pools
+    assert len(device.pools) == 3
+    assert len(set(device.pools)) == 1
+    device.pools.clear()
+    cuda.capture(Owning(), 3)
+    assert device.pools == [None] * 3

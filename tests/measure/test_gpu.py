@@ -72,3 +72,26 @@ def test_a_case_beyond_the_memory_is_oom_and_the_next_one_is_measured(worker: Wo
     small = make_cases({"num_q_heads": (16,), "kv_len": (200,)})[0]
     assert measure(worker, large, "grouped_decode_triton").status == "oom"
     assert measure(worker, small, "mla_decode_triton").status == "ok"
+
+
+def test_no_replay_writes_what_another_graph_of_a_launch_gave() -> None:
+    from mlabench.measure.peers.launch import Outputs, OwnOutputs
+    from mlabench.measure.timing import cuda
+
+    def run() -> Outputs:
+        out = torch.empty(1 << 20, device="cuda")
+        # Freed before the next capture, whose outputs must not come to lie here.
+        parts = torch.ones(4, 1 << 20, device="cuda")
+        torch.sum(parts, dim=0, out=out)
+        return {"out": out}
+
+    launch = OwnOutputs({}, run)
+    replay = cuda.capture(launch, 3)
+    every = [outputs["out"] for outputs in launch.outputs]
+    for number in range(3):
+        for out in every:
+            out.fill_(torch.nan)
+        replay()
+        torch.cuda.synchronize()
+        assert [bool(out.isnan().any()) for out in every] == [other != number for other in range(3)]
+        assert [bool(out.isnan().all()) for out in every] == [other != number for other in range(3)]

@@ -11,9 +11,11 @@ import pytest
 
 from mlabench.cases.case import Case
 from mlabench.cases.grid import make_cases
-from mlabench.measure.interleave import AskedSide, interleave
-from mlabench.measure.kernels import all_kernels, find_kernel
+from mlabench.measure import runner as runner_module
+from mlabench.measure.interleave import interleave
+from mlabench.measure.kernels import Kernel, all_kernels, find_kernel
 from mlabench.measure.runner import Runner
+from mlabench.measure.sides import AskedSide
 from mlabench.measure.sources import checked_out
 from mlabench.measure.timing.method import Call, SampledTimer, Samples
 from mlabench.records.pairs import Pair, Plan
@@ -52,9 +54,14 @@ class CountingTimer(SampledTimer):
         return 0.5
 
 
+def asked(kernel: str) -> AskedSide:
+    return AskedSide(find_kernel(kernel))
+
+
 def compare(base: str, candidate: str, case: Case = CASE, timer: CountingTimer | None = None) -> Pair:
     runner = Runner("cpu", timer or CountingTimer())
-    return interleave(runner, case, AskedSide(find_kernel(base)), AskedSide(find_kernel(candidate)), PLAN)
+    (pair,) = interleave(runner, case, asked(base), [asked(candidate)], PLAN)
+    return pair
 
 
 def test_two_sound_sides_are_measured_until_decided() -> None:
@@ -126,8 +133,24 @@ def test_of_two_wrong_sides_the_candidate_is_named() -> None:
 def test_a_fault_does_not_spoil_the_inputs_of_the_next_pair() -> None:
     runner = Runner("cpu", CountingTimer())
     for kernel in ("drifting", RIGHT):
-        pair = interleave(runner, CASE, AskedSide(find_kernel(RIGHT)), AskedSide(find_kernel(kernel)), PLAN)
+        (pair,) = interleave(runner, CASE, asked(RIGHT), [asked(kernel)], PLAN)
     assert (pair.base.status, pair.candidate.status) == ("ok", "ok")
+
+
+def test_a_side_that_reads_unused_slots_is_held_against_one_that_must_not() -> None:
+    target = "tests.measure.test_runner:bind_reading"
+    strict = Kernel("reading", "mine", "mla_absorbed", target, ("cpu",), writes_lse=False)
+    right, reading = asked(RIGHT), AskedSide(replace(strict, reads_unused_slots=True))
+    runner = Runner("cpu", CountingTimer())
+    for base, candidate in ((right, reading), (reading, right)):
+        (pair,) = interleave(runner, CASE, base, [candidate], PLAN)
+        assert (pair.base.reason, pair.candidate.reason) == ("", "")
+        assert len(pair.blocks) == 6
+        for side in (pair.base, pair.candidate):
+            assert (side.kernel_config.get("unused_slots") == "finite") == (side.kernel == "reading")
+    # One that says nothing of it is found, also where the others were timed on finite values.
+    (pair,) = interleave(runner, CASE, reading, [AskedSide(strict)], PLAN)
+    assert pair.candidate.status == "incorrect"
 
 
 def test_a_time_that_is_none_is_an_error() -> None:
@@ -138,11 +161,11 @@ def test_a_time_that_is_none_is_an_error() -> None:
 
 def test_each_step_is_announced_with_its_side() -> None:
     steps: list[str] = []
-    right = AskedSide(find_kernel(RIGHT))
-    interleave(Runner("cpu", CountingTimer()), CASE, right, right, PLAN, steps.append)
+    right = asked(RIGHT)
+    interleave(Runner("cpu", CountingTimer()), CASE, right, [right], PLAN, steps.append)
     assert steps == ["base", "candidate", "both"]
     steps.clear()
-    interleave(Runner("cpu", CountingTimer()), CASE, AskedSide(find_kernel("wrong")), right, PLAN, steps.append)
+    interleave(Runner("cpu", CountingTimer()), CASE, asked("wrong"), [right], PLAN, steps.append)
     assert steps == ["base", "candidate"]
 
 
@@ -161,7 +184,7 @@ def test_a_kernel_is_measured_at_two_commits_in_one_process(repository: Reposito
     with checked_out(PACKAGE, repository.first) as source:
         now = AskedSide(find_kernel("repeated"))
         before = replace(now, commit=source.commit, folder=str(source.folder))
-        pair = interleave(Runner("cpu", CountingTimer()), CASE, before, now, PLAN)
+        (pair,) = interleave(Runner("cpu", CountingTimer()), CASE, before, [now], PLAN)
         assert Path(str(pair.base.source)) == source.folder / PACKAGE / "repeated.py"
     assert (pair.base.reason, pair.candidate.reason) == ("", "")
     assert len(pair.blocks) == 6
@@ -174,10 +197,65 @@ def test_what_a_commit_lacks_or_does_wrong_is_that_sides(repository: Repository,
     with checked_out(PACKAGE, repository.first) as source:
         now = AskedSide(find_kernel(kernel))
         before = replace(now, commit=source.commit, folder=str(source.folder))
-        pair = interleave(Runner("cpu", CountingTimer()), CASE, before, now, PLAN)
+        (pair,) = interleave(Runner("cpu", CountingTimer()), CASE, before, [now], PLAN)
     expected = {
         "added": ("unavailable", f"versioned_kernels.added:bind is not in commit {repository.first[:7]}"),
         "mended": ("incorrect", "relative error 0.021 is over 0.004 for bfloat16"),
     }
     assert (pair.base.status, pair.base.reason) == expected[kernel]
     assert pair.candidate.status == "ok"
+
+
+def compare_several(base: str, *candidates: str, steps: list[str] | None = None) -> tuple[Pair, ...]:
+    runner = Runner("cpu", CountingTimer())
+    announce = (lambda _: None) if steps is None else steps.append
+    return interleave(runner, CASE, asked(base), [asked(name) for name in candidates], PLAN, announce)
+
+
+def test_several_candidates_are_each_held_against_the_base() -> None:
+    steps: list[str] = []
+    pairs = compare_several(RIGHT, "slow", RIGHT, "slow", steps=steps)
+    assert [pair.candidate.kernel for pair in pairs] == ["slow", RIGHT, "slow"]
+    assert steps == ["base", "candidate", "candidate 2", "candidate 3", "both"]
+    for pair in pairs:
+        assert (pair.base.status, pair.candidate.status, len(pair.blocks), pair.stop) == ("ok", "ok", 6, "decided")
+        assert pair.base == pairs[0].base
+        assert pair.candidate.relative_error is not None
+    # The calls of the base are the same, and it goes first of each two as often as last.
+    assert len({tuple(block.base_us for block in pair.blocks) for pair in pairs}) == 1
+    assert {sum(block.base_first for block in pair.blocks) for pair in pairs} == {3}
+
+
+@pytest.mark.parametrize("refusing", ["narrow", "absent", "mla_decode_triton"])
+def test_a_candidate_that_refuses_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch, refusing: str) -> None:
+    made: list[Case] = []
+    make = runner_module.make_inputs
+    monkeypatch.setattr(runner_module, "make_inputs", lambda case, *rest: made.append(case) or make(case, *rest))
+    steps: list[str] = []
+    pairs = compare_several(RIGHT, "slow", refusing, RIGHT, steps=steps)
+    assert [pair.candidate.status in ("unsupported", "unavailable") for pair in pairs] == [False, True, False]
+    assert [len(pair.blocks) for pair in pairs] == [6, 0, 6]
+    assert (pairs[1].base.status, pairs[1].stop, pairs[1].telemetry, pairs[1].overhead_us) == ("ok", "", None, None)
+    assert len(made) == 1
+    assert steps.count("base") == 1
+
+
+@pytest.mark.parametrize(
+    ("faulty", "status", "rounds"),
+    [("wrong", "incorrect", 0), ("raising", "error", 0), ("hungry", "oom", 0), ("remembering", "incorrect", 1)],
+)
+def test_a_candidate_that_fails_is_left_out_and_the_others_begin_anew(faulty: str, status: str, rounds: int) -> None:
+    steps: list[str] = []
+    pairs = compare_several(RIGHT, "slow", faulty, RIGHT, steps=steps)
+    assert [pair.candidate.status for pair in pairs] == ["ok", status, "ok"]
+    assert [len(pair.blocks) for pair in pairs] == [6, 0, 6]
+    assert steps.count("base") == 2
+    assert steps.count("both") == rounds + 1
+
+
+def test_a_base_that_fails_leaves_no_times_and_the_status_of_all() -> None:
+    for base, status in (("wrong", "incorrect"), ("narrow", "unsupported"), ("drifting", "incorrect")):
+        pairs = compare_several(base, "slow", "absent", RIGHT)
+        assert {pair.base.status for pair in pairs} == {status}
+        assert [pair.candidate.status for pair in pairs] == ["ok", "unavailable", "ok"]
+        assert {pair.blocks for pair in pairs} == {()}

@@ -1,10 +1,15 @@
 """One point: every outcome becomes a status with its reason, and only a checked output gets a latency."""
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
+import torch
 
 from mlabench.cases.case import Case
 from mlabench.cases.grid import make_cases
-from mlabench.measure.kernels import find_kernel, kernels_for
+from mlabench.measure.kernels import Kernel, find_kernel, kernels_for
 from mlabench.measure.runner import Runner
 from mlabench.measure.timing.fake import FakeTimer
 from mlabench.records.record import Record
@@ -93,9 +98,52 @@ def test_inputs_are_the_same_for_a_seed_and_differ_between_seeds() -> None:
 
 
 def test_unused_slots_hold_traps() -> None:
-    from mlabench.measure.inputs import make_inputs
+    from mlabench.measure.inputs import fill_unused_slots, make_inputs
 
-    inputs = make_inputs(small_case(kv_len=70, batch=1), 0, "cpu")
+    case = small_case(kv_len=70, batch=1)
+    inputs = make_inputs(case, 0, "cpu")
+    before = inputs["kv_cache"].clone()
     last_page = inputs["kv_cache"][inputs["block_table"][0, 1]]
     assert not last_page[:6].isnan().any()
     assert last_page[6:].isnan().all()
+    fill_unused_slots(case, inputs, 3.0)
+    assert (last_page[6:] == 3.0).all()
+    assert inputs["kv_cache"].equal(before.nan_to_num(3.0))
+    fill_unused_slots(case, inputs, math.nan)
+    assert inputs["kv_cache"].isnan().equal(before.isnan())
+
+
+def test_slots_are_filled_on_every_page_of_a_ragged_batch() -> None:
+    from mlabench.measure.inputs import make_inputs
+
+    case = small_case(variant="gqa", num_kv_heads=2, batch=5, kv_len=90, kv_len_dist="ragged", page_size=16)
+    inputs = make_inputs(case, 0, "cpu")
+    unused = sum(-length % 16 for length in case.kv_lens)
+    assert unused > 0
+    for name in ("k_cache", "v_cache"):
+        assert inputs[name].isnan().all(-1).all(-1).sum() == unused
+        assert inputs[name].isnan().any(-1).any(-1).sum() == unused
+
+
+def test_a_kernel_that_reads_unused_slots_is_given_finite_ones_and_the_record_says_so() -> None:
+    reading = Kernel("reading", "mine", "mla_absorbed", f"{__name__}:bind_reading", ("cpu",), writes_lse=False)
+    runner = Runner("cpu", FakeTimer((5.0, 6.0)))
+    case = small_case(kv_len=70)
+    assert runner.run(case, reading).status == "incorrect"
+    record = runner.run(case, replace(reading, reads_unused_slots=True))
+    assert (record.status, record.reason) == ("ok", "")
+    assert record.kernel_config == {"unused_slots": "finite"}
+    # The inputs are the same ones, and for the next kernel they hold NaN again.
+    assert runner.run(case, reading).status == "incorrect"
+
+
+def bind_reading(**tensors: torch.Tensor) -> Callable[[], None]:
+    from mla_kernels.mla_decode_torch import bind
+
+    launch = bind(**tensors)
+
+    def run() -> None:
+        launch()
+        tensors["out"].add_(0.0 * tensors["kv_cache"].sum())
+
+    return run

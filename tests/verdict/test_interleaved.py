@@ -11,7 +11,16 @@ from mlabench.errors import ExitCode, UsageError
 from mlabench.records.pairs import Block, Pair, Side
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import GateResult
-from mlabench.verdict.interleaved import LOOKS, AbGateResult, ab_result, judge_pairs, make_plan, plan_settings
+from mlabench.verdict.interleaved import (
+    LOOKS,
+    AbGateResult,
+    AbManyResult,
+    ab_result,
+    judge_pairs,
+    make_plan,
+    plan_settings,
+)
+from mlabench.verdict.outputs.markdown import render as render_markdown
 from tests.factories import make_case
 
 PLAN = make_plan("cuda", 8)
@@ -172,6 +181,53 @@ def test_a_budget_that_is_none_is_refused(max_s: float) -> None:
 )
 def test_exit_codes(pairs: list[Pair], gate_code: ExitCode, ab_code: ExitCode) -> None:
     assert GateResult("now", ("base",), plan_settings(PLAN), judge_pairs(pairs)).exit_code is gate_code
-    result = ab_result("base", "now", pairs, PLAN)
+    result = ab_result("base", ["now"], pairs, PLAN)
     assert result.exit_code is ab_code
     assert result.to_json()["settings"]["looks"] == list(LOOKS)
+
+
+def several() -> AbManyResult:
+    """Three cases on two kernels, of which the second does not do the last."""
+    first, second = replace(OK, kernel="first"), replace(OK, kernel="second")
+    pairs = []
+    for place, factors in ((1, (1.2, 1.5)), (2, (1.8, 1.25)), (3, (0.9, None))):
+        for side, factor in zip((first, second), factors, strict=True):
+            times = {"blocks": ()} if factor is None else {}
+            candidate = side if factor else replace(side, status="unsupported", reason="not this one")
+            pairs.append(pair(factor or 1.0, place=place, sd=0.0001, candidate=candidate, **times))
+    result = ab_result("ours", ["first", "second"], pairs, PLAN)
+    assert isinstance(result, AbManyResult)
+    return result
+
+
+def test_several_kernels_are_summed_up_and_so_is_the_fastest_of_them() -> None:
+    result = several()
+    first, second, best = result.sums
+    assert [(total.name, total.points) for total in result.sums] == [("first", 3), ("second", 2), ("best of them", 3)]
+    assert first.geometric_mean == pytest.approx((1.2 * 1.8 * 0.9) ** (1 / 3), rel=1e-3)
+    assert (second.least, second.greatest) == pytest.approx((1.25, 1.5), rel=1e-3)
+    assert best.geometric_mean == pytest.approx((1.2 * 1.25 * 0.9) ** (1 / 3), rel=1e-3)
+    assert (best.least, best.greatest) == pytest.approx((0.9, 1.25), rel=1e-3)
+    assert (
+        "second: 1.369x [1.250, 1.500] the time of ours, geometric mean [least, greatest] of 2 points" in result.totals
+    )
+    assert result.to_json()["totals"][2]["name"] == "best of them"
+    assert (result.current, result.baselines) == ("first, second", ("ours",))
+
+
+def test_what_one_of_several_does_not_do_is_no_fault() -> None:
+    result = several()
+    assert [point.verdict.value for point in result.points] == ["slower"] * 4 + ["faster", "unmeasured"]
+    assert "not this one" in result.points[5].reason
+    assert result.exit_code is ExitCode.PASS
+    assert result.summary == "ab: 6 points: 4 slower, 1 faster, 1 without a time"
+    text = render_markdown(result)
+    assert all(line.replace("[", "\\[").replace("]", "\\]") in text for line in result.totals)
+
+
+def test_of_several_an_incorrect_one_counts_and_nothing_at_all_is_nothing() -> None:
+    wrong, absent = replace(failed("incorrect"), kernel="wrong"), replace(failed("unavailable"), kernel="absent")
+    pairs = [pair(candidate=wrong, blocks=()), pair(candidate=absent, blocks=())]
+    assert ab_result("ours", ["wrong", "absent"], pairs, PLAN).exit_code is ExitCode.INCORRECT
+    result = ab_result("ours", ["absent", "other"], pairs[1:], PLAN)
+    assert (result.exit_code, result.totals) == (ExitCode.NOTHING_MEASURED, ())

@@ -2,7 +2,8 @@
 
 Either of two packages gives it: the module `flash_attn_interface` of upstream and its builds, or vLLM, which carries
 its own build. The schedule is computed in `bind`, as an engine does once a step. FlashAttention-3 allocates what it
-returns; nothing is copied.
+returns; nothing is copied. It multiplies the values in the unused slots of a request's last page by weights of zero, so
+that NaN there would come out.
 """
 
 from collections.abc import Callable, Mapping

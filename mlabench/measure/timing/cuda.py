@@ -95,7 +95,11 @@ def timed_batch(count: int, call: Call, before_sample: Call, cache: str) -> Samp
 
 
 def capture(launch: Call, copies: int = 1) -> Replay:
-    """Capture the call into so many CUDA graphs, which share their memory; warms it up on a side stream first."""
+    """Capture the call into so many CUDA graphs; warms it up on a side stream first.
+
+    They share the memory that is allocated while they are captured, unless the call says by its `outputs` that it
+    allocates what it returns: what one graph lets go of would then be another's output, and replays would overwrite it.
+    """
     import torch
 
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -105,9 +109,9 @@ def capture(launch: Call, copies: int = 1) -> Replay:
             launch()
     torch.cuda.current_stream().wait_stream(stream)
     graphs = [torch.cuda.CUDAGraph() for _ in range(copies)]
+    shared = None if hasattr(launch, "outputs") else torch.cuda.graph_pool_handle()
     for graph in graphs:
-        pool = None if graph is graphs[0] else graphs[0].pool()
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=shared):
             launch()
     return Replay(itertools.cycle(graphs), launch)
 

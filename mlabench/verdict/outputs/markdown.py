@@ -20,7 +20,7 @@ _MARKUP = re.compile(r"[\\`*|<>\[\]~&]|_(?![A-Za-z0-9])|(?<![A-Za-z0-9])_")
 
 
 def render(result: Comparison) -> str:
-    """The outcome, the warnings, and a table of what moved, the worst first."""
+    """The outcome, the warnings, a table of what moved, the worst first, and the totals."""
     listed = worst_first(filter(is_notable, result.points))
     shown, left = listed[:MOST_ROWS], listed[MOST_ROWS:]
     quiet = [point for point in result.points if not is_notable(point)]
@@ -31,6 +31,7 @@ def render(result: Comparison) -> str:
         _table(shown) if shown else "",
         f"{len(left)} more: {tally(left)}." if left else "",
         f"Not listed: {tally(quiet)}." if quiet else "",
+        "\n".join(f"- {_text(line)}" for line in result.totals),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n\n"
 

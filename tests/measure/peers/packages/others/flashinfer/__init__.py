@@ -84,7 +84,6 @@ class BatchPrefillWithPagedKVCacheWrapper(_Paged):
         head_dim_qk,
         page_size,
         *,
-        head_dim_vo,
         causal,
         sm_scale,
         q_data_type,
@@ -93,12 +92,12 @@ class BatchPrefillWithPagedKVCacheWrapper(_Paged):
         for buffer, tensor in zip(self.buffers, (qo_indptr, indptr, indices, last_page_len), strict=True):
             buffer.copy_(tensor)
         self.starts, self.indptr, self.indices, self.last_page_len = self.buffers
-        self.shape, self.scale = (num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size), sm_scale
+        self.shape, self.scale = (num_qo_heads, num_kv_heads, head_dim_qk, page_size), sm_scale
         assert causal
         assert q_data_type == kv_data_type
 
     def run(self, q, paged_kv_cache, *, out):
-        k_cache, v_cache = paged_kv_cache
-        assert self.shape == (q.shape[1], k_cache.shape[2], q.shape[2], v_cache.shape[3], k_cache.shape[1])
+        k_cache = paged_kv_cache[0]
+        assert self.shape == (q.shape[1], k_cache.shape[2], q.shape[2], k_cache.shape[1])
         assert self.starts[-1] == len(q)
         self.attend(q, paged_kv_cache, out)

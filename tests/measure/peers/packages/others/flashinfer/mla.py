@@ -1,4 +1,6 @@
 # ruff: noqa: ARG002
+import math
+
 import torch
 
 from flashinfer import as_table
@@ -31,9 +33,8 @@ class BatchMLAPagedAttentionWrapper:
         self.shape, self.causal, self.scale = (num_heads, dim_ckv, dim_kpe, page_size), causal, scale
         assert types[0] == types[1]
 
-    def run(self, q_nope, q_pe, ckv_cache, kpe_cache, *, out, lse, return_lse, return_lse_base_on_e):
+    def run(self, q_nope, q_pe, ckv_cache, kpe_cache, *, out, lse, return_lse):
         assert return_lse
-        assert return_lse_base_on_e
         assert self.shape == (q_pe.shape[1], q_nope.shape[2], q_pe.shape[2], kpe_cache.shape[1])
         starts, indptr, indices, lengths = self.buffers
         q = torch.cat((q_nope, q_pe), -1).unflatten(0, (len(lengths), -1))
@@ -43,4 +44,4 @@ class BatchMLAPagedAttentionWrapper:
         table = as_table(indptr, indices)
         result, result_lse = mla_absorbed_decode(q, cache, table, lengths, ckv_cache.shape[2], self.scale)
         out.copy_(result.flatten(0, 1))
-        lse.copy_(result_lse.flatten(0, 1))
+        lse.copy_(result_lse.flatten(0, 1) / math.log(2))

@@ -1,0 +1,70 @@
+"""The split of `split_kv` in Gluon, for warp-specialised kernels: every group walks the same requests by itself."""
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
+
+@gluon.jit
+def _add(a, b):
+    return a + b
+
+
+@gluon.jit
+def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P2: gl.constexpr):
+    """Requests [first, last) of this part, and its blocks [start, stop) counted from the start of request `first`."""
+    if BATCH_P2 == 1:
+        total = gl.cdiv(gl.load(kv_lens), BLOCK_N)
+        payload = gl.maximum(gl.cdiv(total, num_splits), 1)
+        start = part * payload
+        stop = gl.minimum(start + payload, total)
+        first = 0
+        last = gl.where(start < stop, 1, 0)
+        base = 0
+    else:
+        # every warp holds all requests, so that none waits for another
+        L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [4], [0])
+        request = gl.arange(0, BATCH_P2, L)
+        lengths = gl.cdiv(gl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)
+        total = gl.sum(lengths, 0)
+        payload = gl.maximum(gl.cdiv(total, num_splits), 1)
+        together = gl.cdiv(batch, num_splits)
+        if together * gl.max(lengths, 0) * 16 <= payload * 17:
+            first = gl.minimum(part * together, batch)
+            last = gl.minimum(first + together, batch)
+            start = 0
+            stop = 1073741824
+            base = 0
+        else:
+            ends = gl.associative_scan(lengths, 0, _add)
+            start = part * payload
+            stop = gl.minimum(start + payload, total)
+            first = gl.sum((ends <= start).to(gl.int32), 0)
+            last = gl.where(start < stop, gl.sum((ends < stop).to(gl.int32), 0) + 1, first)
+            base = gl.sum(gl.where(request < first, lengths, 0), 0)
+    return first, last, start - base, stop - base
+
+
+@gluon.jit
+def request_run(kv_lens, b, start, stop, BLOCK_N: gl.constexpr):
+    """Length of request `b`, the blocks [lo, hi) of it that this part takes, and how many it has."""
+    kv_len = gl.load(kv_lens + b)
+    blocks = gl.cdiv(kv_len, BLOCK_N)
+    lo = gl.maximum(start, 0)
+    hi = gl.minimum(stop, blocks)
+    return kv_len, lo, hi, blocks
+
+
+@gluon.jit
+def seek(kv_lens, b, last, start, stop, BLOCK_N: gl.constexpr):
+    """The first request from `b` on that this part takes blocks of, or `last`: its number, its length, its blocks
+    [lo, hi), and the part's bounds counted from its start."""
+    kv_len = 0 * b
+    lo = 0 * b
+    hi = 0 * b
+    while (b < last) & (lo >= hi):
+        kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, BLOCK_N)
+        if lo >= hi:
+            start -= blocks
+            stop -= blocks
+            b += 1
+    return b, kv_len, lo, hi, start, stop
