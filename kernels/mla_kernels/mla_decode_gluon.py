@@ -447,18 +447,21 @@ def _check(q, kv_cache, block_table, kv_lens, out, lse) -> None:
         ("kv_lens", kv_lens, torch.int32),
     ):
         check_dtype(name, tensor, dtype)
+    if reason := unsupported(q, kv_cache.shape[1], out.shape[-1], kv_dim):
+        raise NotImplementedError(reason)
+
+
+def unsupported(q: torch.Tensor, page_size: int, kv_lora_rank: int, kv_dim: int) -> str:
+    """Why the kernel cannot take such tensors; empty where it can."""
     if q.device.type != "cuda" or torch.cuda.get_device_capability(q.device) != (9, 0):
-        raise NotImplementedError("needs a GPU of compute capability 9.0")
+        return "needs a GPU of compute capability 9.0"
     if q.dtype not in (torch.float16, torch.bfloat16):
-        raise NotImplementedError(f"q is {q.dtype}; float16 and bfloat16 are supported")
-    if (kv_dim, out.shape[-1]) != (576, 512):
-        raise NotImplementedError(
-            f"kv_lora_rank {out.shape[-1]} with qk_rope_head_dim {kv_dim - out.shape[-1]}; 512 with 64 is supported"
-        )
-    if kv_cache.shape[1] % TOKENS and kv_cache.shape[1] != HALF_BLOCK:
-        raise NotImplementedError(
-            f"page_size {kv_cache.shape[1]}; {HALF_BLOCK} and multiples of {TOKENS} are supported"
-        )
+        return f"q is {q.dtype}; float16 and bfloat16 are supported"
+    if (kv_dim, kv_lora_rank) != (576, 512):
+        return f"kv_lora_rank {kv_lora_rank} with qk_rope_head_dim {kv_dim - kv_lora_rank}; 512 with 64 is supported"
+    if page_size % TOKENS and page_size != HALF_BLOCK:
+        return f"page_size {page_size}; {HALF_BLOCK} and multiples of {TOKENS} are supported"
+    return ""
 
 
 def _tiles(tensor, rows: int, cols: int, dtype) -> TensorDescriptor:
@@ -492,7 +495,7 @@ def bind(
     rows = q_len * num_q_heads
     row_blocks = triton.cdiv(rows, ROWS)
     sms = num_sms(q.device)
-    splits = num_splits or even_splits(sms // row_blocks, batch)
+    splits = num_splits or even_splits(sms // row_blocks, batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
     part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
     dtype = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
     tokens = kv_cache.view(num_pages * page_size, kv_dim)

@@ -19,6 +19,7 @@ from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max
 from mla_kernels.split_kv import (
     allocate_partials,
     bind_combine,
+    even_splits,
     num_sms,
     part_bounds,
 )
@@ -281,6 +282,8 @@ def bind(
     config = default_config(
         rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms, shared_limit=shared_limit
     )
+    most_blocks = triton.cdiv(block_table.shape[1] * page_size, config["block_n"])
+    config["num_splits"] = even_splits(config["num_splits"], batch, most_blocks)
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
@@ -315,13 +318,3 @@ def bind(
 
     workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0
     return Launch(config=config, workspace_bytes=workspace, run=run)
-
-
-def mla_decode(q, kv_cache, block_table, kv_lens, kv_lora_rank, softmax_scale, out=None, lse=None):
-    """Absorbed MLA decode, returning `(out, lse)`; shapes as in `bind`."""
-    out = q.new_empty(*q.shape[:-1], kv_lora_rank) if out is None else out
-    lse = torch.empty(q.shape[:-1], device=q.device, dtype=torch.float32) if lse is None else lse
-    bind(
-        q=q, kv_cache=kv_cache, block_table=block_table, kv_lens=kv_lens, out=out, lse=lse, softmax_scale=softmax_scale
-    )()
-    return out, lse

@@ -116,10 +116,14 @@ def combine_kernel(
                 tl.store(lse + row_out, value, mask=r < rows)
 
 
-def even_splits(programs: int, batch: int) -> int:
-    """At most `programs` parts; as many for each request where that leaves at most a sixteenth of the programs idle."""
+def even_splits(programs: int, batch: int, most_blocks: int) -> int:
+    """Parts for so many programs, where a request has at most `most_blocks` blocks.
+
+    As many for each request where that leaves at most a sixteenth of the programs idle, and never more than there
+    can be blocks.
+    """
     whole = programs // batch * batch
-    return max(1, whole if whole * 17 >= programs * 16 else programs)
+    return max(1, min(whole if whole * 17 >= programs * 16 else programs, batch * most_blocks))
 
 
 def allocate_partials(

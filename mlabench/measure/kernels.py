@@ -73,7 +73,10 @@ KERNELS: tuple[Kernel, ...] = (
         devices=("cuda", "cpu"),
         writes_lse=False,
     ),
+    Kernel("mla_decode_gluon", "gluon", "mla_absorbed", "mla_kernels.mla_decode_gluon:bind", package="triton"),
     Kernel("mla_decode_triton", "triton", "mla_absorbed", "mla_kernels.mla_decode_triton:bind", package="triton"),
+    # the faster one of the two, measured when asked for
+    Kernel("mla_decode", "chosen", "mla_absorbed", "mla_kernels.mla_decode:bind", devices=(), package="triton"),
     Kernel(
         "mla_decode_torch",
         "torch",
