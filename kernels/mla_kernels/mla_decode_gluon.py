@@ -63,7 +63,7 @@ _WEIGHED = gl.constexpr(5 * STAGES + 1)
 _NORMED = gl.constexpr(6 * STAGES + 1)
 _BARS = gl.constexpr(6 * STAGES + 2)
 
-_barrier = getattr(gl, "thread_barrier", None) or gl.barrier
+barrier = getattr(gl, "thread_barrier", None) or gl.barrier
 
 
 @gluon.jit
@@ -172,7 +172,7 @@ def _weigh(
     fade = gl.exp2(m - top)
     p = gl.exp2(s * scale_log2 - top[:, None])
     # all warps have read the rope columns that the weights replace
-    _barrier()
+    barrier()
     slots.index(slot).store(p.to(slots.dtype))
     s_fade.index(slot).store(fade.to(gl.bfloat16))
     fence_async_shared()
@@ -250,7 +250,7 @@ def _blank_unused(half, unused_from):
         piece = half.slice(c * 64, 64, 1)
         piece.store(gl.where((row < unused_from)[:, None], piece.load(L), 0.0))
     fence_async_shared()
-    _barrier()
+    barrier()
 
 
 @gluon.jit
@@ -431,7 +431,8 @@ def mla_decode_many_rows_kernel(
     )  # fmt: skip
 
 
-def _check(q, kv_cache, block_table, kv_lens, out, lse) -> None:
+def check_tensors(q, kv_cache, block_table, kv_lens, out, lse) -> None:
+    """ValueError for tensors that contradict each other."""
     check_shape("q", q, None, None, None, None)
     batch, q_len, num_q_heads, kv_dim = q.shape
     check_shape("kv_cache", kv_cache, None, None, kv_dim)
@@ -447,8 +448,6 @@ def _check(q, kv_cache, block_table, kv_lens, out, lse) -> None:
         ("kv_lens", kv_lens, torch.int32),
     ):
         check_dtype(name, tensor, dtype)
-    if reason := unsupported(q, kv_cache.shape[1], out.shape[-1], kv_dim):
-        raise NotImplementedError(reason)
 
 
 def unsupported(q: torch.Tensor, page_size: int, kv_lora_rank: int, kv_dim: int) -> str:
@@ -464,7 +463,13 @@ def unsupported(q: torch.Tensor, page_size: int, kv_lora_rank: int, kv_dim: int)
     return ""
 
 
-def _tiles(tensor, rows: int, cols: int, dtype) -> TensorDescriptor:
+def gluon_dtype(q: torch.Tensor):
+    """Gluon's name for the dtype of the queries."""
+    return gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
+
+
+def tiles(tensor, rows: int, cols: int, dtype) -> TensorDescriptor:
+    """A descriptor by which TMA loads so many rows and columns at once."""
     layout = gl.NVMMASharedLayout.get_default_for([rows, cols], dtype)
     return TensorDescriptor.from_tensor(tensor, [rows, cols], layout)
 
@@ -489,21 +494,23 @@ def bind(
     Raises ValueError for tensors that contradict each other, NotImplementedError for what it cannot do: another GPU
     than sm_90, float32, other dims than 512 + 64, page sizes other than 32 and multiples of 64.
     """
-    _check(q, kv_cache, block_table, kv_lens, out, lse)
+    check_tensors(q, kv_cache, block_table, kv_lens, out, lse)
     batch, q_len, num_q_heads, kv_dim = q.shape
+    if reason := unsupported(q, kv_cache.shape[1], out.shape[-1], kv_dim):
+        raise NotImplementedError(reason)
     num_pages, page_size, _ = kv_cache.shape
     rows = q_len * num_q_heads
     row_blocks = triton.cdiv(rows, ROWS)
     sms = num_sms(q.device)
     splits = num_splits or even_splits(sms // row_blocks, batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
     part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
-    dtype = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
+    dtype = gluon_dtype(q)
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
     flat_q = q.view(batch * rows, kv_dim)
-    q_tiles, q_rope_tiles = _tiles(flat_q, ROWS, 256, dtype), _tiles(flat_q, ROWS, 64, dtype)
+    q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 256, dtype), tiles(flat_q, ROWS, 64, dtype)
     whole = page_size % TOKENS == 0
-    kv_tiles = _tiles(tokens, TOKENS, 256, dtype) if whole else _tiles(tokens, HALF_BLOCK, 64, dtype)
-    rope_tiles = _tiles(tokens, TOKENS if whole else HALF_BLOCK, 64, dtype)
+    kv_tiles = tiles(tokens, TOKENS, 256, dtype) if whole else tiles(tokens, HALF_BLOCK, 64, dtype)
+    rope_tiles = tiles(tokens, TOKENS if whole else HALF_BLOCK, 64, dtype)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     grid = ((splits if splits > 1 else batch) * row_blocks,)
     combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)

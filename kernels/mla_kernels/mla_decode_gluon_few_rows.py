@@ -1,0 +1,270 @@
+"""MLA decode in the absorbed form for at most 32 rows, Gluon on sm_90: swapped operands, fed by TMA.
+
+Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1.2, with the weights absorbed as in mla_decode_triton. Rows are
+q_len x num_q_heads, flattened; a program owns all of them and a run of the batch's KV blocks (see split_kv).
+
+A warp-group product has 64 rows at least. Here they are the tokens, S^T = K Q^T and O^T += V^T P^T, so that few queries
+waste nothing. One warp loads queries and blocks of 64 tokens, two of each ahead and over the ends of requests; a warp
+group does all the rest. The running maximum moves as in mla_decode_gluon.
+"""
+
+import torch
+import triton
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from mla_kernels import mla_decode_gluon
+from mla_kernels.launch import Launch
+from mla_kernels.mla_decode_gluon import TOKENS, barrier, check_tensors, gluon_dtype, tiles
+from mla_kernels.online_softmax import LOG2_E
+from mla_kernels.split_kv import allocate_partials, bind_combine, even_splits, num_sms
+from mla_kernels.split_kv_gluon import part_bounds, request_run
+
+MOST_ROWS = 32
+STAGES = 2
+
+PRODUCER_REGISTERS = 40
+
+_N = gl.constexpr(TOKENS)
+_STAGES = gl.constexpr(STAGES)
+_PRODUCER_REGISTERS = gl.constexpr(PRODUCER_REGISTERS)
+_LAZY = gl.constexpr(8.0)
+
+# the barriers: the first of a kind, one a stage
+_FULL = gl.constexpr(0)
+_EMPTY = gl.constexpr(STAGES)
+_Q_FULL = gl.constexpr(2 * STAGES)
+_Q_EMPTY = gl.constexpr(3 * STAGES)
+_BARS = gl.constexpr(4 * STAGES)
+
+
+@gluon.jit
+def _block_row(block_table, max_pages, b, block, PAGE_SIZE: gl.constexpr):
+    """Row of the cache at which a block lies."""
+    token = block * _N
+    page = gl.load(block_table + gl.cast(b, gl.int64) * max_pages + token // PAGE_SIZE)
+    return page * PAGE_SIZE + token % PAGE_SIZE
+
+
+@gluon.jit
+def _load_requests(
+    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, s_q, s_q_rope, s_k, s_rope, bars,
+    first, last, start, stop, ROWS: gl.constexpr, PAGE_SIZE: gl.constexpr, R: gl.constexpr,
+):  # fmt: skip
+    """The loading warp: queries and blocks, each into the next of two buffers as soon as it is empty."""
+    it = 0
+    req = 0
+    for b in range(first, last):
+        _, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
+        start -= blocks
+        stop -= blocks
+        if lo < hi:
+            at = _block_row(block_table, max_pages, b, lo, PAGE_SIZE)
+            buffer = req & 1
+            mbarrier.wait(bars.index(_Q_EMPTY + buffer), ((req >> 1) & 1) ^ 1)
+            mbarrier.expect(bars.index(_Q_FULL + buffer), R * 576 * 2)
+            tma.async_copy_global_to_shared(q_tiles, [b * ROWS, 0], bars.index(_Q_FULL + buffer), s_q.index(buffer))
+            tma.async_copy_global_to_shared(
+                q_rope_tiles, [b * ROWS, 512], bars.index(_Q_FULL + buffer), s_q_rope.index(buffer)
+            )
+            req += 1
+            for i in range(lo, hi):
+                next_at = _block_row(block_table, max_pages, b, gl.minimum(i + 1, hi - 1), PAGE_SIZE)
+                stage = it & 1
+                mbarrier.wait(bars.index(_EMPTY + stage), ((it >> 1) & 1) ^ 1)
+                mbarrier.expect(bars.index(_FULL + stage), _N * 576 * 2)
+                tma.async_copy_global_to_shared(kv_tiles, [at, 0], bars.index(_FULL + stage), s_k.index(stage))
+                tma.async_copy_global_to_shared(rope_tiles, [at, 512], bars.index(_FULL + stage), s_rope.index(stage))
+                at = next_at
+                it += 1
+
+
+@gluon.jit
+def _hide(s, values, token, kv_len, HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr):
+    """Take out what rows must not see of the block at `token`; its unused slots are set to zero, for 0 x NaN."""
+    S: gl.constexpr = s.type.layout
+    n = token + gl.arange(0, _N, gl.SliceLayout(1, S))
+    visible = kv_len - Q_LEN + 1 + gl.arange(0, R, gl.SliceLayout(0, S)) // HEADS
+    if token + _N > kv_len:
+        L: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+        row = gl.arange(0, _N, gl.SliceLayout(1, L))
+        for c in gl.static_range(8):
+            piece = values.slice(c * 64, 64, 1)
+            piece.store(gl.where((token + row < kv_len)[:, None], piece.load(L), 0.0))
+    return gl.where(n[:, None] < visible[None, :], s, -float("inf"))
+
+
+@gluon.jit
+def _attend_requests(
+    kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start, stop, scale_log2,
+    HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr,
+):  # fmt: skip
+    """The computing group: scores, weights and outputs of all rows."""
+    S: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, R, 16])
+    ROW: gl.constexpr = gl.SliceLayout(0, S)
+    rows: gl.constexpr = HEADS * Q_LEN
+    part = gl.program_id(0)
+    zero = gl.zeros([64, R], gl.float32, S)
+    it = 0
+    req = 0
+    for b in range(first, last):
+        kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
+        start -= blocks
+        stop -= blocks
+        m = gl.full([R], -1e30, gl.float32, ROW)
+        sums = gl.zeros([64, R], gl.float32, S)
+        acc = gl.zeros([512, R], gl.float32, S)
+        if lo < hi:
+            buffer = req & 1
+            mbarrier.wait(bars.index(_Q_FULL + buffer), (req >> 1) & 1)
+            for i in range(lo, hi):
+                stage = it & 1
+                mbarrier.wait(bars.index(_FULL + stage), (it >> 1) & 1)
+                s = warpgroup_mma(
+                    s_k.index(stage), s_q.index(buffer).permute((1, 0)), zero, use_acc=False, is_async=True
+                )
+                s = warpgroup_mma(s_rope.index(stage), s_q_rope.index(buffer).permute((1, 0)), s, is_async=True)
+                s = warpgroup_mma_wait(0, deps=[s])
+                if (i + 1) * _N > kv_len - Q_LEN + 1:
+                    s = _hide(s, s_k.index(stage), i * _N, kv_len, HEADS, Q_LEN, R)
+                top = gl.maximum(m, gl.max(s, 0) * scale_log2)
+                top = gl.where(top > m + _LAZY, gl.ceil(top), m)
+                fade = gl.exp2(m - top)
+                p = gl.exp2(s * scale_log2 - top[None, :])
+                s_p.store(p.to(s_p.dtype))
+                fence_async_shared()
+                barrier()
+                m = top
+                sums = sums * fade[None, :] + p
+                if gl.min(fade, 0) < 1.0:
+                    acc = acc * fade[None, :]
+                acc = warpgroup_mma(s_k.index(stage).permute((1, 0)), s_p, acc, is_async=True)
+                acc = warpgroup_mma_wait(0, deps=[acc])
+                mbarrier.arrive(bars.index(_EMPTY + stage), count=1)
+                it += 1
+            mbarrier.arrive(bars.index(_Q_EMPTY + buffer), count=1)
+            req += 1
+        total = gl.sum(sums, 0)
+        seen = total > 0.0
+        divisor = gl.where(seen, total, 1.0)
+        acc = acc * (1.0 / divisor)[None, :]
+        lse2 = gl.where(seen, m + gl.log2(divisor), -float("inf"))
+        row = gl.arange(0, R, ROW)
+        col = gl.arange(0, 512, gl.SliceLayout(1, S))
+        ok = (row < rows)[None, :] & (col < 512)[:, None]
+        if (lo == 0) & (hi == blocks):
+            cell = gl.cast(b, gl.int64) * rows + row
+            gl.store(out + cell[None, :] * 512 + col[:, None], acc.to(out.dtype.element_ty), mask=ok)
+            gl.store(lse + cell, lse2 * 0.6931471805599453, mask=row < rows)
+        else:
+            cell = gl.cast(part + b, gl.int64) * rows + row
+            gl.store(part_out + cell[None, :] * 512 + col[:, None], acc, mask=ok)
+            gl.store(part_lse + cell, lse2, mask=row < rows)
+
+
+@gluon.jit
+def mla_decode_few_rows_kernel(
+    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+    scale_log2, batch, max_pages, num_splits,
+    HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr,
+    SPLIT: gl.constexpr,
+):  # fmt: skip
+    """Attention of all rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
+    part = gl.program_id(0)
+    if SPLIT:
+        first, last, start, stop = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
+    else:
+        first, last, start, stop = part, part + 1, 0, 1073741824
+
+    dtype: gl.constexpr = kv_tiles.dtype
+    s_k = gl.allocate_shared_memory(dtype, [_STAGES, _N, 512], kv_tiles.layout)
+    s_rope = gl.allocate_shared_memory(dtype, [_STAGES, _N, 64], rope_tiles.layout)
+    s_q = gl.allocate_shared_memory(dtype, [_STAGES, R, 512], q_tiles.layout)
+    s_q_rope = gl.allocate_shared_memory(dtype, [_STAGES, R, 64], q_rope_tiles.layout)
+    s_p = gl.allocate_shared_memory(dtype, [_N, R], gl.NVMMASharedLayout.get_default_for([_N, R], dtype))
+    bars = gl.allocate_shared_memory(gl.int64, [_BARS, 1], mbarrier.MBarrierLayout())
+    for i in range(_BARS):
+        mbarrier.init(bars.index(i), count=1)
+    fence_async_shared()
+
+    gl.warp_specialize(
+        [
+            (
+                _attend_requests,
+                (
+                    kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start,
+                    stop, scale_log2, HEADS, Q_LEN, R,
+                ),
+            ),
+            (
+                _load_requests,
+                (
+                    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, s_q, s_q_rope, s_k,
+                    s_rope, bars, first, last, start, stop, HEADS * Q_LEN, PAGE_SIZE, R,
+                ),
+            ),
+        ],
+        [1],
+        [_PRODUCER_REGISTERS],
+    )  # fmt: skip
+
+
+def bind(
+    *,
+    q: torch.Tensor,
+    kv_cache: torch.Tensor,
+    block_table: torch.Tensor,
+    kv_lens: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    softmax_scale: float,
+    num_splits: int | None = None,
+) -> Launch:
+    """Bind absorbed MLA decode to its tensors, as `mla_decode_gluon.bind` describes it.
+
+    Raises ValueError for tensors that contradict each other, NotImplementedError for what `unsupported` names.
+    """
+    check_tensors(q, kv_cache, block_table, kv_lens, out, lse)
+    batch, q_len, num_q_heads, kv_dim = q.shape
+    num_pages, page_size, _ = kv_cache.shape
+    if reason := unsupported(q, page_size, out.shape[-1], kv_dim):
+        raise NotImplementedError(reason)
+    rows = q_len * num_q_heads
+    tile_rows = 16 if rows <= 16 else MOST_ROWS
+    splits = num_splits or even_splits(num_sms(q.device), batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
+    part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
+    dtype = gluon_dtype(q)
+    tokens, flat_q = kv_cache.view(num_pages * page_size, kv_dim), q.view(batch * rows, kv_dim)
+    q_tiles, q_rope_tiles = tiles(flat_q, tile_rows, 512, dtype), tiles(flat_q, tile_rows, 64, dtype)
+    kv_tiles, rope_tiles = tiles(tokens, TOKENS, 512, dtype), tiles(tokens, TOKENS, 64, dtype)
+    batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
+    combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
+
+    def run() -> None:
+        mla_decode_few_rows_kernel[(splits if splits > 1 else batch,)](
+            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+            softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
+            HEADS=num_q_heads, Q_LEN=q_len, R=tile_rows, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
+            num_warps=4, maxnreg=168 if tile_rows == 16 else 232,
+        )  # fmt: skip
+        combine()
+
+    workspace = part_out.nbytes + part_lse.nbytes if splits > 1 else 0
+    return Launch({"block_m": tile_rows, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, workspace, run)
+
+
+def unsupported(q: torch.Tensor, page_size: int, kv_lora_rank: int, kv_dim: int) -> str:
+    """Why the kernel cannot take such tensors; empty where it can."""
+    rows = q.shape[1] * q.shape[2]
+    if rows > MOST_ROWS:
+        return f"q_len x num_q_heads is {rows}; at most {MOST_ROWS} are supported"
+    if page_size % TOKENS:
+        return f"page_size {page_size}; multiples of {TOKENS} are supported"
+    return mla_decode_gluon.unsupported(q, page_size, kv_lora_rank, kv_dim)
