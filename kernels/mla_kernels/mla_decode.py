@@ -5,26 +5,25 @@
 
 import torch
 
-from mla_kernels import mla_decode_gluon, mla_decode_triton
+from mla_kernels import mla_decode_gluon, mla_decode_gluon_few_rows, mla_decode_triton
 from mla_kernels.launch import Launch
 
-FEW_ROWS = 32
-"""Rows (q_len x num_q_heads) up to which a tile of the Triton kernel holds them all."""
+KERNELS = {
+    "mla_decode_gluon_few_rows": mla_decode_gluon_few_rows,
+    "mla_decode_gluon": mla_decode_gluon,
+    "mla_decode_triton": mla_decode_triton,
+}
+"""The fastest first; the last one takes every shape."""
 
-MANY_REQUESTS = 64
-"""Requests from which the Gluon kernel is as fast with few rows, though it computes 64."""
 
-
-def choose(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int, *, batch_invariant: bool = False) -> str:
-    """`gluon` or `triton`, for `q [batch, q_len, num_q_heads, kv_dim]` and `kv_cache [num_pages, page_size, kv_dim]`.
-
-    With batch_invariant the choice does not depend on the batch.
-    """
-    batch, q_len, num_q_heads, kv_dim = q.shape
-    if mla_decode_gluon.unsupported(q, kv_cache.shape[1], kv_lora_rank, kv_dim):
-        return "triton"
-    many_requests = batch >= MANY_REQUESTS and not batch_invariant
-    return "gluon" if q_len * num_q_heads > FEW_ROWS or many_requests else "triton"
+def choose(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
+    """Name of the first kernel that takes `q [batch, q_len, num_q_heads, kv_dim]` and
+    `kv_cache [num_pages, page_size, kv_dim]`. It does not depend on the batch."""
+    shape = q, kv_cache.shape[1], kv_lora_rank, q.shape[-1]
+    for name in ("mla_decode_gluon_few_rows", "mla_decode_gluon"):
+        if not KERNELS[name].unsupported(*shape):
+            return name
+    return "mla_decode_triton"
 
 
 def bind(
@@ -44,13 +43,12 @@ def bind(
     split, one program takes a request's 64 rows (or fewer) from its first token to its last. Long requests in a small
     batch are slow that way.
     """
-    name = choose(q, kv_cache, out.shape[-1], batch_invariant=batch_invariant)
-    module = {"gluon": mla_decode_gluon, "triton": mla_decode_triton}[name]
-    launch = module.bind(
+    name = choose(q, kv_cache, out.shape[-1])
+    launch = KERNELS[name].bind(
         q=q, kv_cache=kv_cache, block_table=block_table, kv_lens=kv_lens, out=out, lse=lse,
         softmax_scale=softmax_scale, num_splits=1 if batch_invariant else None,
     )  # fmt: skip
-    return Launch({"kernel": f"mla_decode_{name}", **launch.config}, launch.workspace_bytes, launch.run)
+    return Launch({"kernel": name, **launch.config}, launch.workspace_bytes, launch.run)
 
 
 def mla_decode(

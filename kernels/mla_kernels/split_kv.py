@@ -63,50 +63,57 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
 def combine_kernel(
     part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
     V_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_V: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Merge the partials: BLOCK_V columns of a row at once, BLOCK_S partials at a time.
+    """Merge the partials: BLOCK_R rows by BLOCK_V columns of a request at once, BLOCK_S partials at a time.
 
     With EARLY it is launched before the kernel that it follows has ended, and waits for it.
     """
     col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
+    row_blocks = tl.cdiv(rows, BLOCK_R)
     request, blocks, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
-    tiles = tl.where(uncut & (BATCH_P2 > 1), 0, rows * col_blocks * batch)
-    s = tl.arange(0, BLOCK_S)
-    c = tl.arange(0, BLOCK_V)
+    tiles = tl.where(uncut & (BATCH_P2 > 1), 0, row_blocks * col_blocks * batch)
     if EARLY:
         gdc_wait()
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        b = tile // (rows * col_blocks)
-        r = tile // col_blocks % rows
-        col = tile % col_blocks * BLOCK_V + c
+        b = tile // (row_blocks * col_blocks)
+        r0 = tile // col_blocks % row_blocks * BLOCK_R
+        c0 = tile % col_blocks * BLOCK_V
         base = tl.sum(tl.where(request < b, blocks, 0), 0)
         mine = tl.sum(tl.where(request == b, blocks, 0), 0)
         first = base // payload
         count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)
         if count != 1:
-            cell = (first + b).to(tl.int64) * rows + r  # of the first partial
-            top = -1e30
-            total = 0.0
-            acc = tl.zeros((BLOCK_V,), tl.float32)
+            r = r0 + tl.arange(0, BLOCK_R)
+            c = c0 + tl.arange(0, BLOCK_V)
+            s = tl.arange(0, BLOCK_S)
+            ok_out = (r < rows)[:, None] & (c < V_DIM)[None, :]
+            slot = (first + b).to(tl.int64)
+            top = tl.full((BLOCK_R,), -1e30, tl.float32)
+            total = tl.zeros((BLOCK_R,), tl.float32)
+            acc = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
             for s0 in range(0, count, BLOCK_S):
-                row = cell + (s0 + s) * rows  # [S]
-                ok = s0 + s < count
+                row = (slot + s0 + s)[:, None] * rows + r[None, :]  # [S, R]
+                ok = (s0 + s < count)[:, None] & (r < rows)[None, :]
+                part = tl.load(
+                    part_out + row[:, :, None] * V_DIM + c[None, None, :],
+                    mask=ok[:, :, None] & (c < V_DIM)[None, None, :], other=0.0,
+                )  # [S, R, V]  # fmt: skip
                 e = tl.load(part_lse + row, mask=ok, other=-float("inf"))
-                at = row[:, None] * V_DIM + col[None, :]
-                part = tl.load(part_out + at, mask=ok[:, None] & (col < V_DIM)[None, :], other=0.0)  # [S, V]
                 new_top = tl.maximum(top, tl.max(e, 0))
-                weight = tl.exp2(e - new_top)
+                weight = tl.exp2(e - new_top[None, :])
                 fade = tl.exp2(top - new_top)
                 total = total * fade + tl.sum(weight, 0)
-                acc = acc * fade + tl.sum(part * weight[:, None], 0)
+                acc = acc * fade[:, None] + tl.sum(part * weight[:, :, None], 0)
                 top = new_top
             seen = total > 0.0
             divisor = tl.where(seen, total, 1.0)
             row_out = b.to(tl.int64) * rows + r
-            tl.store(out + row_out * V_DIM + col, (acc / divisor).to(out.dtype.element_ty), mask=col < V_DIM)
-            if tile % col_blocks == 0:
-                tl.store(lse + row_out, tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf")))
+            at = out + row_out[:, None] * V_DIM + c[None, :]
+            tl.store(at, (acc / divisor[:, None]).to(out.dtype.element_ty), mask=ok_out)
+            if c0 == 0:
+                value = tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf"))
+                tl.store(lse + row_out, value, mask=r < rows)
 
 
 def even_splits(programs: int, batch: int, most_blocks: int) -> int:
@@ -130,11 +137,13 @@ def allocate_partials(
 
 
 def combine_config(num_splits: int, batch: int, rows: int, v_dim: int, num_sms: int) -> dict[str, int]:
-    """Tile of the combine: outputs enough for eight programs an SM, and as many partials at a time as still fit."""
-    partials = min(128, triton.next_power_of_2(-(-num_splits // batch)))
-    outputs = triton.next_power_of_2(max(32, batch * rows * v_dim // (8 * num_sms)))
-    block_v = min(triton.next_power_of_2(v_dim), outputs)
-    return {"BLOCK_S": max(2, min(partials, 4096 // block_v)), "BLOCK_V": block_v}
+    """Tile of the combine: outputs enough for four programs an SM, and as many partials at a time as still fit."""
+    v_p2 = triton.next_power_of_2(v_dim)
+    outputs = triton.next_power_of_2(max(32, batch * rows * v_p2 // (4 * num_sms)))
+    block_v = min(v_p2, outputs)
+    block_r = max(1, min(4, outputs // v_p2))
+    partials = triton.next_power_of_2(-(-num_splits // batch) + 1)
+    return {"BLOCK_S": max(2, min(partials, 4096 // (block_r * block_v))), "BLOCK_R": block_r, "BLOCK_V": block_v}
 
 
 def bind_combine(
@@ -150,7 +159,8 @@ def bind_combine(
     batch, v_dim, device = out.shape[0], out.shape[-1], out.device
     rows, sms = out.numel() // (batch * v_dim), num_sms(device)
     config = combine_config(num_splits, batch, rows, v_dim, sms)
-    grid = (min(rows * triton.cdiv(v_dim, config["BLOCK_V"]) * batch, 8 * sms),)
+    tiles = triton.cdiv(rows, config["BLOCK_R"]) * triton.cdiv(v_dim, config["BLOCK_V"]) * batch
+    grid = (min(tiles, 4 * sms),)
     # programmatic dependent launch came with sm_90
     early = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
     options = {"launch_pdl": True} if early else {}
