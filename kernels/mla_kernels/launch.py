@@ -37,3 +37,24 @@ def check_dtype(name: str, tensor, dtype) -> None:
     """ValueError unless `tensor` has this dtype."""
     if tensor.dtype != dtype:
         raise ValueError(f"{name} is {tensor.dtype}, expected {dtype}")
+
+
+def check_mla(q, kv_cache, block_table, kv_lens, out, lse) -> None:
+    """ValueError for tensors of absorbed MLA decode that contradict each other."""
+    import torch
+
+    check_shape("q", q, None, None, None, None)
+    batch, q_len, num_q_heads, kv_dim = q.shape
+    check_shape("kv_cache", kv_cache, None, None, kv_dim)
+    check_shape("block_table", block_table, batch, None)
+    check_shape("kv_lens", kv_lens, batch)
+    check_shape("out", out, batch, q_len, num_q_heads, None)
+    check_shape("lse", lse, batch, q_len, num_q_heads)
+    for name, tensor, dtype in (
+        ("kv_cache", kv_cache, q.dtype),
+        ("out", out, q.dtype),
+        ("lse", lse, torch.float32),
+        ("block_table", block_table, torch.int32),
+        ("kv_lens", kv_lens, torch.int32),
+    ):
+        check_dtype(name, tensor, dtype)

@@ -19,9 +19,8 @@ KERNELS = {
 def choose(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
     """Name of the first kernel that takes `q [batch, q_len, num_q_heads, kv_dim]` and
     `kv_cache [num_pages, page_size, kv_dim]`. It does not depend on the batch."""
-    shape = q, kv_cache.shape[1], kv_lora_rank, q.shape[-1]
     for name in ("mla_decode_gluon_few_rows", "mla_decode_gluon"):
-        if not KERNELS[name].unsupported(*shape):
+        if not KERNELS[name].unsupported(q, kv_cache, kv_lora_rank):
             return name
     return "mla_decode_triton"
 

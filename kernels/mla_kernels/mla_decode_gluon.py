@@ -26,9 +26,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from mla_kernels.launch import Launch, check_dtype, check_shape
+from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
+from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
 from mla_kernels.split_kv import allocate_partials, bind_combine, even_splits, num_sms
 from mla_kernels.split_kv_gluon import part_bounds, request_run, seek
@@ -50,7 +50,6 @@ GROUP_REGISTERS = 160
 _N = gl.constexpr(TOKENS)
 _STAGES = gl.constexpr(STAGES)
 _GROUP_REGISTERS = gl.constexpr(GROUP_REGISTERS)
-_LAZY = gl.constexpr(8.0)
 
 # the barriers: the first of a kind, one a stage except where there is one alone
 _USED = gl.constexpr(0)
@@ -62,8 +61,6 @@ _SCORED = gl.constexpr(4 * STAGES + 1)
 _WEIGHED = gl.constexpr(5 * STAGES + 1)
 _NORMED = gl.constexpr(6 * STAGES + 1)
 _BARS = gl.constexpr(6 * STAGES + 2)
-
-barrier = getattr(gl, "thread_barrier", None) or gl.barrier
 
 
 @gluon.jit
@@ -168,7 +165,7 @@ def _weigh(
         s = gl.where(n[None, :] < visible[:, None], s, -float("inf"))
     top = gl.maximum(m, gl.max(s, 1) * scale_log2)
     # whole steps, so that a fade is a power of two, exact in 16 bits
-    top = gl.where(top > m + _LAZY, gl.ceil(top), m)
+    top = gl.where(top > m + LAZY, gl.ceil(top), m)
     fade = gl.exp2(m - top)
     p = gl.exp2(s * scale_log2 - top[:, None])
     # all warps have read the rope columns that the weights replace
@@ -431,49 +428,6 @@ def mla_decode_many_rows_kernel(
     )  # fmt: skip
 
 
-def check_tensors(q, kv_cache, block_table, kv_lens, out, lse) -> None:
-    """ValueError for tensors that contradict each other."""
-    check_shape("q", q, None, None, None, None)
-    batch, q_len, num_q_heads, kv_dim = q.shape
-    check_shape("kv_cache", kv_cache, None, None, kv_dim)
-    check_shape("block_table", block_table, batch, None)
-    check_shape("kv_lens", kv_lens, batch)
-    check_shape("out", out, batch, q_len, num_q_heads, None)
-    check_shape("lse", lse, batch, q_len, num_q_heads)
-    for name, tensor, dtype in (
-        ("kv_cache", kv_cache, q.dtype),
-        ("out", out, q.dtype),
-        ("lse", lse, torch.float32),
-        ("block_table", block_table, torch.int32),
-        ("kv_lens", kv_lens, torch.int32),
-    ):
-        check_dtype(name, tensor, dtype)
-
-
-def unsupported(q: torch.Tensor, page_size: int, kv_lora_rank: int, kv_dim: int) -> str:
-    """Why the kernel cannot take such tensors; empty where it can."""
-    if q.device.type != "cuda" or torch.cuda.get_device_capability(q.device) != (9, 0):
-        return "needs a GPU of compute capability 9.0"
-    if q.dtype not in (torch.float16, torch.bfloat16):
-        return f"q is {q.dtype}; float16 and bfloat16 are supported"
-    if (kv_dim, kv_lora_rank) != (576, 512):
-        return f"kv_lora_rank {kv_lora_rank} with qk_rope_head_dim {kv_dim - kv_lora_rank}; 512 with 64 is supported"
-    if page_size % TOKENS and page_size != HALF_BLOCK:
-        return f"page_size {page_size}; {HALF_BLOCK} and multiples of {TOKENS} are supported"
-    return ""
-
-
-def gluon_dtype(q: torch.Tensor):
-    """Gluon's name for the dtype of the queries."""
-    return gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
-
-
-def tiles(tensor, rows: int, cols: int, dtype) -> TensorDescriptor:
-    """A descriptor by which TMA loads so many rows and columns at once."""
-    layout = gl.NVMMASharedLayout.get_default_for([rows, cols], dtype)
-    return TensorDescriptor.from_tensor(tensor, [rows, cols], layout)
-
-
 def bind(
     *,
     q: torch.Tensor,
@@ -494,9 +448,9 @@ def bind(
     Raises ValueError for tensors that contradict each other, NotImplementedError for what it cannot do: another GPU
     than sm_90, float32, other dims than 512 + 64, page sizes other than 32 and multiples of 64.
     """
-    check_tensors(q, kv_cache, block_table, kv_lens, out, lse)
+    check_mla(q, kv_cache, block_table, kv_lens, out, lse)
     batch, q_len, num_q_heads, kv_dim = q.shape
-    if reason := unsupported(q, kv_cache.shape[1], out.shape[-1], kv_dim):
+    if reason := unsupported(q, kv_cache, out.shape[-1]):
         raise NotImplementedError(reason)
     num_pages, page_size, _ = kv_cache.shape
     rows = q_len * num_q_heads
@@ -504,13 +458,12 @@ def bind(
     sms = num_sms(q.device)
     splits = num_splits or even_splits(sms // row_blocks, batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
     part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
-    dtype = gluon_dtype(q)
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
     flat_q = q.view(batch * rows, kv_dim)
-    q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 256, dtype), tiles(flat_q, ROWS, 64, dtype)
+    q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 256), tiles(flat_q, ROWS, 64)
     whole = page_size % TOKENS == 0
-    kv_tiles = tiles(tokens, TOKENS, 256, dtype) if whole else tiles(tokens, HALF_BLOCK, 64, dtype)
-    rope_tiles = tiles(tokens, TOKENS if whole else HALF_BLOCK, 64, dtype)
+    kv_tiles = tiles(tokens, TOKENS, 256) if whole else tiles(tokens, HALF_BLOCK, 64)
+    rope_tiles = tiles(tokens, TOKENS if whole else HALF_BLOCK, 64)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     grid = ((splits if splits > 1 else batch) * row_blocks,)
     combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
@@ -526,3 +479,11 @@ def bind(
 
     workspace = part_out.nbytes + part_lse.nbytes if splits > 1 else 0
     return Launch({"block_m": ROWS, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, workspace, run)
+
+
+def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
+    """Why the kernel cannot take such tensors; empty where it can."""
+    page_size = kv_cache.shape[1]
+    if page_size % TOKENS and page_size != HALF_BLOCK:
+        return f"page_size {page_size}; {HALF_BLOCK} and multiples of {TOKENS} are supported"
+    return unsupported_tensors(q, kv_lora_rank)

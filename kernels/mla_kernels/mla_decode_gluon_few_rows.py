@@ -20,14 +20,17 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from mla_kernels import mla_decode_gluon
-from mla_kernels.launch import Launch
-from mla_kernels.mla_decode_gluon import TOKENS, barrier, check_tensors, gluon_dtype, tiles
+from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
+from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
 from mla_kernels.split_kv import allocate_partials, bind_combine, even_splits, num_sms
 from mla_kernels.split_kv_gluon import part_bounds, request_run
 
 MOST_ROWS = 32
+
+TOKENS = 64
+"""Tokens of a block: the M of one warp-group product."""
+
 STAGES = 2
 
 PRODUCER_REGISTERS = 40
@@ -35,7 +38,6 @@ PRODUCER_REGISTERS = 40
 _N = gl.constexpr(TOKENS)
 _STAGES = gl.constexpr(STAGES)
 _PRODUCER_REGISTERS = gl.constexpr(PRODUCER_REGISTERS)
-_LAZY = gl.constexpr(8.0)
 
 # the barriers: the first of a kind, one a stage
 _FULL = gl.constexpr(0)
@@ -135,7 +137,7 @@ def _attend_requests(
                 if (i + 1) * _N > kv_len - Q_LEN + 1:
                     s = _hide(s, s_k.index(stage), i * _N, kv_len, HEADS, Q_LEN, R)
                 top = gl.maximum(m, gl.max(s, 0) * scale_log2)
-                top = gl.where(top > m + _LAZY, gl.ceil(top), m)
+                top = gl.where(top > m + LAZY, gl.ceil(top), m)
                 fade = gl.exp2(m - top)
                 p = gl.exp2(s * scale_log2 - top[None, :])
                 s_p.store(p.to(s_p.dtype))
@@ -231,19 +233,18 @@ def bind(
 
     Raises ValueError for tensors that contradict each other, NotImplementedError for what `unsupported` names.
     """
-    check_tensors(q, kv_cache, block_table, kv_lens, out, lse)
+    check_mla(q, kv_cache, block_table, kv_lens, out, lse)
     batch, q_len, num_q_heads, kv_dim = q.shape
     num_pages, page_size, _ = kv_cache.shape
-    if reason := unsupported(q, page_size, out.shape[-1], kv_dim):
+    if reason := unsupported(q, kv_cache, out.shape[-1]):
         raise NotImplementedError(reason)
     rows = q_len * num_q_heads
     tile_rows = 16 if rows <= 16 else MOST_ROWS
     splits = num_splits or even_splits(num_sms(q.device), batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
     part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
-    dtype = gluon_dtype(q)
     tokens, flat_q = kv_cache.view(num_pages * page_size, kv_dim), q.view(batch * rows, kv_dim)
-    q_tiles, q_rope_tiles = tiles(flat_q, tile_rows, 512, dtype), tiles(flat_q, tile_rows, 64, dtype)
-    kv_tiles, rope_tiles = tiles(tokens, TOKENS, 512, dtype), tiles(tokens, TOKENS, 64, dtype)
+    q_tiles, q_rope_tiles = tiles(flat_q, tile_rows, 512), tiles(flat_q, tile_rows, 64)
+    kv_tiles, rope_tiles = tiles(tokens, TOKENS, 512), tiles(tokens, TOKENS, 64)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
 
@@ -260,11 +261,11 @@ def bind(
     return Launch({"block_m": tile_rows, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, workspace, run)
 
 
-def unsupported(q: torch.Tensor, page_size: int, kv_lora_rank: int, kv_dim: int) -> str:
+def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
     """Why the kernel cannot take such tensors; empty where it can."""
-    rows = q.shape[1] * q.shape[2]
+    rows, page_size = q.shape[1] * q.shape[2], kv_cache.shape[1]
     if rows > MOST_ROWS:
         return f"q_len x num_q_heads is {rows}; at most {MOST_ROWS} are supported"
     if page_size % TOKENS:
         return f"page_size {page_size}; multiples of {TOKENS} are supported"
-    return mla_decode_gluon.unsupported(q, page_size, kv_lora_rank, kv_dim)
+    return unsupported_tensors(q, kv_lora_rank)

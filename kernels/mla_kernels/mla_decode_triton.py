@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from mla_kernels.launch import Launch, check_dtype, check_shape
+from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
     allocate_partials,
@@ -209,27 +209,10 @@ def shared_bytes(config: dict[str, int], kv_dim: int, itemsize: int) -> int:
     return ((config["block_m"] + buffers * config["block_n"]) * kv_dim + weights) * itemsize
 
 
-def _check(q, kv_cache, block_table, kv_lens, out, lse) -> None:
-    check_shape("q", q, None, None, None, None)
-    batch, q_len, num_q_heads, kv_dim = q.shape
-    kv_lora_rank = out.shape[-1]
-    rope_dim = kv_dim - kv_lora_rank
-    check_shape("kv_cache", kv_cache, None, None, kv_dim)
-    check_shape("block_table", block_table, batch, None)
-    check_shape("kv_lens", kv_lens, batch)
-    check_shape("out", out, batch, q_len, num_q_heads, kv_lora_rank)
-    check_shape("lse", lse, batch, q_len, num_q_heads)
-    for name, tensor, dtype in (
-        ("kv_cache", kv_cache, q.dtype),
-        ("out", out, q.dtype),
-        ("lse", lse, torch.float32),
-        ("block_table", block_table, torch.int32),
-        ("kv_lens", kv_lens, torch.int32),
-    ):
-        check_dtype(name, tensor, dtype)
+def _check_supported(q, kv_lora_rank) -> None:
     if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
-    for name, size in (("kv_lora_rank", kv_lora_rank), ("qk_rope_head_dim", rope_dim)):
+    for name, size in (("kv_lora_rank", kv_lora_rank), ("qk_rope_head_dim", q.shape[-1] - kv_lora_rank)):
         if size < 16 or size & (size - 1):
             raise NotImplementedError(f"{name} is {size}; powers of two from 16 are supported")
 
@@ -271,7 +254,8 @@ def bind(
     rope dims that are not powers of two of at least 16, or tiles beyond the shared memory of an SM
     (`shared_bytes`).
     """
-    _check(q, kv_cache, block_table, kv_lens, out, lse)
+    check_mla(q, kv_cache, block_table, kv_lens, out, lse)
+    _check_supported(q, out.shape[-1])
     batch, q_len, num_q_heads, kv_dim = q.shape
     kv_lora_rank = out.shape[3]
     rope_dim = kv_dim - kv_lora_rank
