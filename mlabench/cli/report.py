@@ -9,7 +9,10 @@ import typer
 def report(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run directories; several are put in one report.", show_default="newest in results/runs"),
+        typer.Argument(
+            help="Runs of `mlabench sweep` or `mlabench ab`; several are put in one report.",
+            show_default="newest in results/runs",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to write to; by default `report` in the first run.")
@@ -25,12 +28,13 @@ def report(
     Example: mlabench report results/runs/first -o report --format html,png,svg
     """
     from mlabench.errors import NothingMeasuredError
-    from mlabench.records.store import load_run, newest_run
+    from mlabench.records.store import newest_run
+    from mlabench.report.interleaved import load_measured
     from mlabench.report.write import write_report
 
     kinds = [word.strip() for word in formats.split(",") if word.strip()]
     chosen = runs or [newest_run()]
-    loaded = [load_run(run) for run in chosen]
+    loaded = load_measured(chosen)
     for path in write_report(loaded, out or chosen[0] / "report", kinds, title):
         typer.echo(path)
     if not any(record.timing for run in loaded for record in run.records):

@@ -36,11 +36,14 @@ def _mla_rows() -> Iterator[Configuration]:
 
 CONFIGURATIONS: tuple[Configuration, ...] = (
     *_mla_rows(),
+    Configuration("MLA 20 heads, bf16", {"num_q_heads": 20}),
+    Configuration("MLA 96 heads, bf16", {"num_q_heads": 96}),
     Configuration("MLA 16 heads, bf16, batch 1", {"batch": 1, "num_q_heads": 16}),
     Configuration("MLA 128 heads, bf16, batch 1", {"batch": 1}),
     Configuration("MLA 16 heads, bf16, 2 queries", {"q_len": 2, "num_q_heads": 16}),
     Configuration("MLA 128 heads, bf16, 2 queries", {"q_len": 2}),
     Configuration("MLA 128 heads, bf16, page 16", {"page_size": 16}),
+    Configuration("MLA 128 heads, bf16, page 32", {"page_size": 32}),
     Configuration("MHA, bf16", {"variant": "mha"}),
     Configuration("MHA, bf16, batch 1", {"variant": "mha", "batch": 1}),
     Configuration("GQA-8, bf16", {"variant": "gqa"}),

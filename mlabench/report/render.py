@@ -35,7 +35,7 @@ def draw_pictures(view: View, formats: Iterable[str]) -> tuple[Picture, ...]:
 
     formats = tuple(formats)
     with matplotlib.rc_context(RC):
-        return tuple(_picture(row, view, formats) for row in FIGURES)
+        return tuple(_picture(row, view, formats) for row in FIGURES if row.fits(view.frame))
 
 
 def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
@@ -44,7 +44,10 @@ def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
         figure = row.draw(view.frame, view.context)
     except NothingToShowError as reason:
         return Picture(row, heading, "", {}, f"{row.title} is left out: {reason}")
-    figure.suptitle(heading if len(heading) <= ONE_LINE_TITLE else heading.replace(", ", "\n", 1), fontsize=12)
+    if own_title := figure.get_suptitle():
+        heading = own_title.replace("\n", ", ")
+    else:
+        figure.suptitle(heading if len(heading) <= ONE_LINE_TITLE else heading.replace(", ", "\n", 1), fontsize=12)
     savers = {"png": _png, "svg": _svg}
     return Picture(row, heading, row.explanation(view.context), {kind: savers[kind](figure) for kind in formats})
 

@@ -169,7 +169,7 @@ def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series
         all_num_q_heads=_numbers(ok["num_q_heads"]),
         x=x,
         panel=panel,
-        panels=_spread(panels),
+        panels=spread(panels),
         all_panels=panels,
         batch=_widest(drawn, "batch"),
         left_out=tuple(left_out),
@@ -215,7 +215,8 @@ def _numbers(column: "pandas.Series[Any]") -> tuple[int, ...]:
     return tuple(sorted(int(value) for value in column.unique()))
 
 
-def _spread(values: tuple[int, ...]) -> tuple[int, ...]:
+def spread(values: tuple[int, ...]) -> tuple[int, ...]:
+    """At most `MOST_PANELS` of the sorted values: the least, the middle one and the greatest."""
     return values if len(values) <= MOST_PANELS else (values[0], values[len(values) // 2], values[-1])
 
 

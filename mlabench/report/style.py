@@ -64,11 +64,11 @@ SIZE_INCHES = (8.0, 4.5)
 DPI = 150
 
 
-def new_figure(height_inches: float = SIZE_INCHES[1]) -> "Figure":
-    """An empty figure, 1200 pixels wide as PNG, that keeps its parts from overlapping."""
+def new_figure(height_inches: float = SIZE_INCHES[1], width_inches: float = SIZE_INCHES[0]) -> "Figure":
+    """An empty figure, by default 1200 pixels wide as PNG, that keeps its parts from overlapping."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(SIZE_INCHES[0], height_inches), dpi=DPI, layout="constrained")
+    return Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
 
 
 def bottom_legend(figure: "Figure", handles: Sequence[Any], columns: int = 3) -> None:

@@ -1,7 +1,7 @@
 """Runs the Triton kernels of one module in Triton's interpreter; started by the tests in a process of its own.
 
-`python -m tests.mla_kernels.interpreted mla|grouped`, with TRITON_INTERPRET=1, prints a JSON object: case -> what is
-wrong with it, empty where nothing is.
+`python -m tests.mla_kernels.interpreted mla|grouped|chosen`, with TRITON_INTERPRET=1, prints a JSON object: case ->
+what is wrong with it, empty where nothing is.
 """
 
 import json
@@ -70,6 +70,10 @@ GROUPED_CASES = (
     ("one request", {"lens": (1000,), "page_size": 64, "dtype": FLOAT16}, {"num_splits": 5}),
     ("tokens not swapped", {"lens": RAGGED, "page_size": 64, "dtype": FLOAT16}, {"swap": 0}),
 )
+CHOSEN_CASES = (
+    ("20 heads, three queries", {"lens": RAGGED, "q_len": 3, "num_q_heads": 20, "dtype": FLOAT32}, {}),
+    ("batch-invariant", {"lens": RAGGED, "dtype": FLOAT32}, {"batch_invariant": True}),
+)
 
 
 def run_mla(sizes: dict, tunables: dict) -> str:
@@ -94,10 +98,26 @@ def run_grouped(sizes: dict, tunables: dict) -> str:
     return cases.mismatch(sizes["dtype"], tensors["out"], expected[0], tensors["lse"], expected[1])
 
 
+def run_chosen(sizes: dict, options: dict) -> str:
+    """One absorbed MLA case by the plain call, which allocates its outputs and picks the kernel."""
+    from mla_kernels import mla_decode
+
+    inputs = cases.mla(**sizes)
+    if (choice := mla_decode.choose(inputs["q"], inputs["kv_cache"], 32)) != "mla_decode_triton":
+        return f"{choice} was picked"
+    out, lse = mla_decode.mla_decode(**inputs, kv_lora_rank=32, softmax_scale=SCALE, **options)
+    expected = reference.mla_absorbed_decode(**inputs, kv_lora_rank=32, softmax_scale=SCALE)
+    return cases.mismatch(sizes["dtype"], out, expected[0], lse, expected[1])
+
+
 def main(kind: str) -> None:
-    """Every case of `mla` or `grouped`, as JSON on standard output."""
+    """Every case of a kind, as JSON on standard output."""
     torch.set_num_threads(1)
-    table, run = {"mla": (MLA_CASES, run_mla), "grouped": (GROUPED_CASES, run_grouped)}[kind]
+    table, run = {
+        "mla": (MLA_CASES, run_mla),
+        "grouped": (GROUPED_CASES, run_grouped),
+        "chosen": (CHOSEN_CASES, run_chosen),
+    }[kind]
     json.dump({name: run(sizes, tunables) for name, sizes, tunables in table}, sys.stdout)
 
 

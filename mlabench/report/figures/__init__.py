@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlabench.report.figures import floor, kv_bytes, latency, rates, roofline, speedup
+from mlabench.report.figures import floor, kernels, kv_bytes, latency, rates, roofline, speedup
 from mlabench.report.series import Context
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ class FigureRow:
     """A figure: the stem of its file, its title, how to read it, and the function that draws it.
 
     A caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShowError` where the data
-    carries no such figure.
+    carries no such figure. Data that a figure does not fit is not said to lack it.
     """
 
     name: str
@@ -25,6 +25,7 @@ class FigureRow:
     caption: str
     draw: Callable[["pandas.DataFrame", Context], "Figure"]
     every_head_count: bool = False
+    fits: Callable[["pandas.DataFrame"], bool] = lambda _: True
 
     def heading(self, context: Context) -> str:
         """The title over the picture: what is shown, and of what."""
@@ -82,6 +83,16 @@ FIGURES: tuple[FigureRow, ...] = (
         "that reads its inputs from memory. A point above it found them in a cache, or the ceiling is too low. At "
         "{heads}. {panels}",
         floor.draw,
+    ),
+    FigureRow(
+        "kernels",
+        "Kernels side by side",
+        "Each kernel's median time over the roofline's least time under the measured ceilings, which is the line at "
+        "1x; where no ceilings were measured, the time itself. Lower is faster; the axis is logarithmic. The points "
+        "that several kernels measured, in order of batch and kv_len.",
+        kernels.draw,
+        every_head_count=True,
+        fits=kernels.has_several,
     ),
 )
 """Every figure, in the report's order."""

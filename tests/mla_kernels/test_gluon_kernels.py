@@ -1,0 +1,58 @@
+"""What the Gluon kernels compile to for sm_90, without a GPU."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from mlabench.machine_code.archs import find_archs
+from mlabench.machine_code.inspect import inspect_kernels, make_jobs, select_kernels
+from mlabench.machine_code.rows import Row
+
+CONFIGURATIONS = (
+    "MLA 16 heads, bf16",
+    "MLA 32 heads, fp16",
+    "MLA 16 heads, bf16, batch 1",
+    "MLA 128 heads, bf16",
+    "MLA 128 heads, bf16, uncut",
+    "MLA 128 heads, bf16, page 32",
+)
+
+LOOP_SPILLS = {16: 0, 32: 16, 64: 0}
+"""The most in a loop, by the rows of a tile: outputs of 32 rows leave the computing group too few registers."""
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+
+
+@pytest.fixture(scope="module")
+def machine_code() -> tuple[Row, ...]:
+    """What the kernels launch in those of the configurations that they take, without the one that merges the parts."""
+    jobs = [
+        job
+        for job in make_jobs(select_kernels(["gluon"]), find_archs(["sm_90"]))
+        if job.configuration.name in CONFIGURATIONS
+    ]
+    rows = inspect_kernels(jobs).rows
+    assert {row.configuration for row in rows if row.compiled} == set(CONFIGURATIONS)
+    assert {row.status for row in rows} == {"ok", "unsupported"}
+    return tuple(row for row in rows if row.compiled and row.function != "combine_kernel")
+
+
+def test_loops_over_the_cache_hardly_spill(machine_code):
+    assert all(row.matrix_loops for row in machine_code)
+    for row in machine_code:
+        assert row.loop_spills <= LOOP_SPILLS[row.config["block_m"]], row.key
+
+
+def test_products_are_the_warp_groups_and_stay_in_flight(machine_code):
+    for row in machine_code:
+        assert row.matrix_instructions.keys() == {"HGMMA"}, row.key
+        assert row.async_copies.keys() == {"UTMALDG"}, row.key
+        # one wait after each instruction is how ptxas serialises what it could not keep in flight
+        assert row.matrix_waits <= 3, row.key
+
+
+def test_all_warps_of_a_program_fit_an_sm(machine_code):
+    warps = {"mla_decode_gluon": 12, "mla_decode_gluon_few_rows": 5}
+    for row in machine_code:
+        assert row.num_warps >= warps[row.kernel], row.key
+        assert row.ctas_an_sm >= 1, row.key

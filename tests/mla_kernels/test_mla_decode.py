@@ -1,0 +1,176 @@
+"""Which kernel MLA decode takes and what it is bound with, on GPUs that are not there; and how work is divided."""
+
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from mlabench.machine_code.archs import find_archs
+from tests.mla_kernels import random_cases
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+
+FEW, MANY, PLAIN = "mla_decode_gluon_few_rows", "mla_decode_gluon", "mla_decode_triton"
+
+
+@contextmanager
+def gpu(arch="sm_90"):
+    from mlabench.machine_code.assumed_gpu import assumed_gpu
+
+    with assumed_gpu(find_archs([arch])[0]):
+        yield
+
+
+def tensors(
+    batch=8, q_len=1, num_q_heads=16, page_size=64, dtype=torch.bfloat16, kv_lora_rank=512, rope_dim=64, max_pages=64
+):
+    """Tensors without storage, to be made within `gpu`."""
+    kv_dim = kv_lora_rank + rope_dim
+    rows = batch, q_len, num_q_heads
+    return {
+        "q": torch.empty(*rows, kv_dim, dtype=dtype, device="cuda"),
+        "kv_cache": torch.empty(batch * max_pages, page_size, kv_dim, dtype=dtype, device="cuda"),
+        "block_table": torch.empty(batch, max_pages, dtype=torch.int32, device="cuda"),
+        "kv_lens": torch.empty(batch, dtype=torch.int32, device="cuda"),
+        "out": torch.empty(*rows, kv_lora_rank, dtype=dtype, device="cuda"),
+        "lse": torch.empty(rows, device="cuda"),
+    }
+
+
+def bind(module="mla_decode", **options):
+    from importlib import import_module
+
+    sizes = {name: options.pop(name) for name in tuple(options) if name not in ("batch_invariant", "num_splits")}
+    return import_module(f"mla_kernels.{module}").bind(**tensors(**sizes), softmax_scale=1.0, **options)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kernel"),
+    [
+        ({}, FEW),
+        ({"q_len": 2}, FEW),
+        ({"num_q_heads": 1, "page_size": 128, "dtype": torch.float16}, FEW),
+        ({"num_q_heads": 33}, MANY),
+        ({"q_len": 3}, MANY),
+        ({"num_q_heads": 128, "q_len": 8, "page_size": 192}, MANY),
+        ({"page_size": 32}, MANY),
+        ({"page_size": 16}, PLAIN),
+        ({"num_q_heads": 128, "page_size": 96}, PLAIN),
+        ({"dtype": torch.float32}, PLAIN),
+        ({"kv_lora_rank": 256}, PLAIN),
+        ({"rope_dim": 32}, PLAIN),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 200])
+def test_the_shape_picks_the_kernel_and_the_launch_says_which(sizes, kernel, batch):
+    with gpu():
+        assert bind(batch=batch, **sizes).config["kernel"] == kernel
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_100"])
+@pytest.mark.parametrize("num_q_heads", [16, 128])
+def test_other_gpus_get_the_plain_kernel(arch, num_q_heads):
+    with gpu(arch):
+        assert bind(num_q_heads=num_q_heads).config["kernel"] == PLAIN
+
+
+@pytest.mark.parametrize("batch", [1, 3, 200])
+@pytest.mark.parametrize(("num_q_heads", "page_size"), [(16, 64), (128, 64), (128, 16)])
+def test_batch_invariance_splits_nothing_and_needs_no_memory(num_q_heads, page_size, batch):
+    sizes = {"num_q_heads": num_q_heads, "page_size": page_size, "batch": batch}
+    with gpu():
+        launch = bind(**sizes, batch_invariant=True)
+        assert (launch.config["num_splits"], launch.workspace_bytes) == (1, 0)
+        assert launch.config["kernel"] == bind(**sizes).config["kernel"]
+
+
+@pytest.mark.parametrize("kernel", [FEW, MANY])
+@pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [
+        ({"dtype": torch.float32}, "q is torch.float32; float16 and bfloat16 are supported"),
+        ({"kv_lora_rank": 256}, "kv_lora_rank 256 with qk_rope_head_dim 64; 512 with 64 is supported"),
+        ({"rope_dim": 32}, "kv_lora_rank 512 with qk_rope_head_dim 32; 512 with 64 is supported"),
+        ({"page_size": 16}, "page_size 16; "),
+        ({"page_size": 96}, "page_size 96; "),
+    ],
+)
+def test_shapes_beyond_the_gluon_kernels_are_unsupported(kernel, sizes, reason):
+    with gpu(), pytest.raises(NotImplementedError, match=reason):
+        bind(kernel, **sizes)
+
+
+def test_what_only_the_kernel_for_few_rows_declines():
+    with gpu():
+        for sizes, reason in (
+            ({"num_q_heads": 33}, "q_len x num_q_heads is 33; at most 32"),
+            ({"num_q_heads": 11, "q_len": 3}, "q_len x num_q_heads is 33; at most 32"),
+            ({"page_size": 32}, "page_size 32; multiples of 64"),
+        ):
+            with pytest.raises(NotImplementedError, match=reason):
+                bind(FEW, **sizes)
+            assert bind(MANY, **sizes).config["block_m"] == 64
+
+
+@pytest.mark.parametrize("kernel", [FEW, MANY])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_100"])
+def test_other_gpus_are_unsupported(kernel, arch):
+    with gpu(arch), pytest.raises(NotImplementedError, match=r"needs a GPU of compute capability 9\.0"):
+        bind(kernel)
+
+
+@pytest.mark.parametrize("kernel", [FEW, MANY])
+def test_tensors_that_contradict_are_refused(kernel):
+    from importlib import import_module
+
+    module = import_module(f"mla_kernels.{kernel}")
+    with gpu():
+        for name, tensor, reason in (
+            ("kv_lens", torch.empty(9, dtype=torch.int32, device="cuda"), "kv_lens has shape"),
+            ("block_table", torch.empty(8, 64, dtype=torch.int64, device="cuda"), "block_table is torch.int64"),
+            ("out", torch.empty(8, 1, 16, 512, device="cuda"), "out is torch.float32, expected torch.bfloat16"),
+            ("q", torch.empty(8, 1, 576, 16, dtype=torch.bfloat16, device="cuda").mT, "contiguous"),
+        ):
+            with pytest.raises(ValueError, match=reason):
+                module.bind(**tensors() | {name: tensor}, softmax_scale=1.0)
+
+
+@pytest.mark.parametrize(
+    ("programs", "batch", "most_blocks", "splits"),
+    [
+        (132, 1, 1000, 132),
+        (132, 1, 16, 16),  # no more than there can be blocks
+        (132, 128, 1000, 128),  # 4 of 132 idle, and nothing to merge
+        (132, 64, 1000, 128),
+        (132, 8, 1000, 128),
+        (132, 8, 2, 16),
+        (132, 70, 1000, 132),  # a part a request would leave 62 idle
+        (132, 200, 1000, 132),
+        (66, 200, 1, 66),
+        (1, 5, 3, 1),
+        (132, 3, 0, 1),
+    ],
+)
+def test_parts_are_as_many_for_each_request_where_that_keeps_programs_busy(programs, batch, most_blocks, splits):
+    from mla_kernels.split_kv import even_splits
+
+    assert even_splits(programs, batch, most_blocks) == splits
+
+
+def test_the_table_bounds_the_parts():
+    with gpu():
+        assert bind(batch=1, max_pages=5).config["num_splits"] == 5
+        assert bind(batch=1, max_pages=5, page_size=32, num_q_heads=64).config["num_splits"] == 3
+
+
+def test_random_cases_reach_every_kernel():
+    picked = []
+    with gpu():
+        for shape in random_cases.shapes():
+            launch = bind(
+                batch=shape.largest_batch, q_len=shape.q_len, num_q_heads=shape.num_q_heads, dtype=shape.dtype,
+                page_size=shape.page_size, kv_lora_rank=shape.kv_lora_rank, rope_dim=shape.rope_dim,
+            )  # fmt: skip
+            picked.append(launch.config["kernel"])
+    assert all(picked.count(kernel) >= 15 for kernel in (FEW, MANY, PLAIN))

@@ -1,0 +1,189 @@
+"""The study of MLA decode beside its peers: its settings, its summary, and what is said of the committed run."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mlabench.cases.case import Case
+from mlabench.errors import ExitCode
+from mlabench.measure.config import load_config
+from mlabench.measure.kernels import all_kernels
+from mlabench.measure.plan import chosen_cases, make_points
+from mlabench.records.pairs import Pair, load_pairs
+from mlabench.records.store import load_run
+from mlabench.units import format_bandwidth
+from tests.bench.mla_points import BEST, study, totals
+from tests.bench.mla_study import headline, main, page, sentences
+from tests.cli.commands import ROOT, call
+from tests.factories import CEILINGS, make_case
+from tests.faults.sweeps import NearWorker
+from tests.report.ab_runs import LAUNCH_US, failed, make_pairs, over_floor, write_ab_run
+
+FOLDER = ROOT / "results" / "studies" / "mla-decode"
+RUN, SWEEP = FOLDER / "ab", FOLDER / "sweep"
+FACTORS = {"chosen": 1.25, "flash_mla": 1.5, "flashinfer_fa3": 2.0, "flash_attn_3": 1.4}
+FEW, MANY = (make_case(num_q_heads=heads, batch=128, kv_len=8192) for heads in (16, 128))
+SHORT = make_case(num_q_heads=16, kv_len=1024)
+POINTS = [
+    *((1, 1024), (1, 4096), (1, 32768), (1, 131072), (8, 8192)),
+    *((32, 1024), (32, 4096), (64, 4096), (128, 4096), (128, 8192)),
+]
+
+committed = pytest.mark.skipif(not RUN.exists(), reason="the run of the study is not here")
+
+
+def pairs_of(*cases: Case) -> list[Pair]:
+    return list(make_pairs(cases, over_floor(FACTORS)))
+
+
+def write(path: Path, *pairs: Pair, **overrides: object) -> Path:
+    return write_ab_run(path, pairs, **{"ceilings": CEILINGS["cuda"], **overrides})
+
+
+def the_cases() -> tuple[Case, ...]:
+    return chosen_cases(load_config(FOLDER / "study.toml"))
+
+
+def test_the_settings_are_the_points_of_the_study() -> None:
+    cases = the_cases()
+    assert [(c.variant.num_q_heads, c.batch, c.kv_len) for c in cases] == [
+        (heads, *point) for heads in (16, 64, 128) for point in POINTS
+    ]
+    assert {(c.variant.label.partition(" (")[0], c.page_size, c.dtype, c.kv_len_dist, c.q_len) for c in cases} == {
+        ("MLA absorbed", 64, "bfloat16", "uniform", 1)
+    }
+    points = make_points(load_config(FOLDER / "study.toml"), "cuda")
+    backends = {point.kernel.backend for point in points if point.kernel}
+    assert (len(points), backends) == (120, {"chosen", "flash_mla", "flashinfer_fa3", "flash_attn_3"})
+
+
+def test_sweep_and_ab_take_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = ("--config", str(FOLDER / "study.toml"), "--device", "cpu")
+    assert call(monkeypatch, "sweep", *settings, "--dry-run") == 0
+    monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
+    axes = ("-a", "num_q_heads=4", "-a", "batch=1,2", "-a", "kv_len=70", "--where", "batch > 0")
+    out = tmp_path / "run"
+    sides = ("mla_decode_torch", "torch", "flash_mla")
+    assert call(monkeypatch, "ab", *sides, *settings, *axes, "--max-s", "1", "--out", str(out)) == ExitCode.PASS
+    rows = study(out)
+    assert [(row.place, row.ours, row.best) for row in rows] == [((4, batch, 70), "torch", "torch") for batch in (1, 2)]
+    assert all(len(row.why) == 1 and "flash_mla unavailable" in row.why[0] for row in rows)
+
+
+def test_a_row_has_the_times_the_floor_and_what_binds(tmp_path: Path) -> None:
+    short, few, many = study(write(tmp_path / "ab", *pairs_of(MANY, FEW, SHORT)))
+    assert [row.place for row in (short, few, many)] == [(16, 1, 1024), (16, 128, 8192), (128, 128, 8192)]
+    floor_us = CEILINGS["cuda"].floor_us(FEW.bytes_moved, FEW.flops, "bfloat16")
+    assert floor_us is not None
+    assert few.floor_us == floor_us
+    assert few.ours_us == pytest.approx(LAUNCH_US + 1.25 * floor_us, rel=0.005)
+    assert (few.ours, few.best) == ("gluon", "flash_attn_3")
+    best = few.ratio_to(BEST)
+    assert best is not None
+    assert best == few.ratio_to("flash_attn_3")
+    assert best.low < best.value < best.high
+    assert best.value == pytest.approx((LAUNCH_US + 1.4 * floor_us) / (LAUNCH_US + 1.25 * floor_us), rel=0.005)
+    assert (few.binds, many.binds) == ("DRAM 79%", "tensor cores 79%")
+    assert short.binds is not None
+    assert short.binds.startswith("launch 9")
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.51, "launch 51%"), (0.49, "latency (launch 49%)")])
+def test_what_explains_less_than_half_binds_nothing(tmp_path: Path, share: float, text: str) -> None:
+    pairs = list(make_pairs([SHORT], lambda *_: LAUNCH_US / share))
+    (row,) = study(write(tmp_path / "ab", *pairs))
+    assert row.binds == text
+
+
+def test_clocks_that_were_held_down_are_told(tmp_path: Path) -> None:
+    (row,) = study(write(tmp_path / "ab", *make_pairs([FEW], over_floor(FACTORS), clock_mhz=1500.0)))
+    assert row.binds == "DRAM 79%, clocks held down"
+
+
+def test_a_side_without_a_time_is_told_and_counted(tmp_path: Path) -> None:
+    lost, *others = pairs_of(FEW)
+    every = [failed(lost, "unavailable", "needs flash_mla"), *others, *pairs_of(MANY)]
+    absent = [
+        replace(failed(pair, None, ""), base=replace(pair.base, status="oom", reason="full"))
+        for pair in pairs_of(SHORT)
+    ]
+    rows = study(write(tmp_path / "ab", *every, *absent))
+    found = {(total.peer, total.heads): (len(total.ratios), total.asked) for total in totals(rows)}
+    assert found[BEST, 16] == (1, 2)
+    assert found[BEST, 128] == (1, 1)
+    assert found[BEST, None] == (2, 3)
+    assert ("flash_mla", 16) not in found
+    text = page(rows)
+    assert "- without a time: 16 heads, batch 128, 8k: flash_mla unavailable: needs flash_mla" in text
+    assert "- without a time: 16 heads, batch 1, 1k: mla_decode oom: full" in text
+    assert "| 16 | 1 | 1k | gluon | – | – | – | – | – | 0.282 | – | – | – | – |" in text
+
+
+def test_points_under_the_bar_are_named(tmp_path: Path) -> None:
+    slow = list(make_pairs([MANY], over_floor({**FACTORS, "chosen": 2.0})))
+    rows = study(write(tmp_path / "ab", *pairs_of(FEW), *slow))
+    lines = [line for line in page(rows).splitlines() if line.startswith("- ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("- under 0.93: 128 heads, batch 128, 8k: flash_attn_3 takes 0.70")
+    assert f"| {BEST} | all | 2 of 2 | " in page(rows)
+
+
+def test_without_ceilings_there_is_no_floor(tmp_path: Path) -> None:
+    rows = study(write(tmp_path / "ab", *pairs_of(FEW), ceilings=None))
+    assert (rows[0].floor_us, rows[0].binds) == (None, None)
+    assert page(rows).endswith("- No floor: there are no ceilings of this card.")
+
+
+def test_the_command_prints_the_page_the_sentences_and_the_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, numbers = write(tmp_path / "ab", *pairs_of(*the_cases())), tmp_path / "study.json"
+    monkeypatch.setattr(sys, "argv", ["mla_study", str(path), "--json", str(numbers)])
+    main()
+    assert capsys.readouterr().out.strip() == page(study(path))
+    plain = json.loads(numbers.read_text(encoding="utf-8"))
+    assert (len(plain["points"]), plain["totals"][3]["points"]) == (30, 30)
+    assert plain["points"][0]["ratios"].keys() == {"flash_mla", "flashinfer_fa3", "flash_attn_3"}
+    monkeypatch.setattr(sys, "argv", ["mla_study", str(path), "--sentences"])
+    main()
+    text = capsys.readouterr().out
+    assert text.startswith("mla_decode is faster than every peer at 30 of 30 points; the best peer takes 1.0")
+    ours_us = {row.case: row.ours_us for row in study(path)}[FEW]
+    assert ours_us is not None
+    assert f"At batch 128 and 8k it moves {format_bandwidth(FEW.bytes_moved / ours_us * 1e6)} with 16 heads" in text
+    assert "of which an empty call is 4 us." in text
+    assert "the clocks were held down at 0 of 30 points." in text
+
+
+@committed
+def test_the_committed_run_is_whole() -> None:
+    cases, kernels = the_cases(), {kernel.name for kernel in all_kernels()}
+    pairs = load_pairs(RUN)
+    assert {pair.case for pair in pairs} == set(cases)
+    assert len(pairs) == 3 * len(cases)
+    for pair in pairs:
+        assert {pair.base.kernel, pair.candidate.kernel} <= kernels
+        assert "incorrect" not in (pair.base.status, pair.candidate.status)
+    assert all(row.ours_us and row.floor_us and row.best for row in study(RUN, SWEEP))
+    compared, swept = (load_run(path).manifest for path in (RUN, SWEEP))
+    assert compared.provenance["source_digest"] == swept.provenance["source_digest"]
+    assert not compared.provenance["dirty"]
+
+
+@committed
+def test_the_committed_page_and_figure_are_the_runs() -> None:
+    assert (FOLDER / "points.md").read_text(encoding="utf-8").strip() == page(study(RUN, SWEEP))
+    assert Image.open(FOLDER / "kernels.png").width == 1600
+
+
+@committed
+def test_the_readme_says_what_the_committed_run_shows() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("`", "").split())
+    rows = study(RUN, SWEEP)
+    assert [said for said in sentences(rows, headline(RUN, SWEEP)) if said not in text] == []
+    assert load_run(RUN).manifest.fingerprint.device_name == "NVIDIA H200"
+    assert str(rows[0].binds).startswith(("latency", "launch"))
