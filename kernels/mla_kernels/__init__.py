@@ -1,11 +1,14 @@
 """Decode attention kernels over paged caches: one file a kernel, named `<variant>_<phase>_<backend>`.
 
-- `mla_decode_triton`, `mla_decode_torch`: Multi-head Latent Attention in its absorbed form
+- `mla_decode`: Multi-head Latent Attention in its absorbed form, by whichever of the next three takes the shape
+- `mla_decode_gluon_few_rows`, `mla_decode_gluon`, `mla_decode_triton`: that for few rows and for many on Hopper, and
+  for the rest; `mla_decode_torch`: the same in plain torch
 - `mla_recompute_decode_torch`: MLA that expands K and V from the latent cache at every step
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
 - `reference`: float64 references of all three, for checking
 - `online_softmax`: what the Triton kernels do with one block of the cache
-- `split_kv`: how the Triton kernels split the cached tokens and merge the parts
+- `gluon_sm90`: what the Gluon kernels share
+- `split_kv`, `split_kv_gluon`: how the Triton and Gluon kernels split the cached tokens and merge the parts
 - `paged_torch`: what the torch kernels share: where the tokens of a request lie, and the copy of them
 - `launch`: the object that every `bind` returns
 

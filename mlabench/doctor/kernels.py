@@ -58,7 +58,7 @@ def judge_kernel(kernel: Kernel, record: Record, device: str) -> Finding:
         return Finding(kernel.name, "good", text, data=data)
     if record.status == "unavailable":
         return Finding(kernel.name, "not here", "its package is not installed", record.reason, data)
-    if device not in kernel.devices:
+    if device not in kernel.devices or (record.status == "unsupported" and not kernel.by_default):
         return Finding(kernel.name, "not here", record.reason, data=data)
     status: Status = "warning" if record.status == "unsupported" else "bad"
     mend = "" if status == "warning" else "do not use it here; see the traceback above, and report it"

@@ -28,10 +28,10 @@ class Configuration:
 
 def _mla_rows() -> Iterator[Configuration]:
     for heads in (16, 32, 64, 128):
-        for name, dtype in (("bf16", "bfloat16"), ("fp16", "float16")):
-            axes: dict[str, Value] = {"num_q_heads": heads, "dtype": dtype}
-            yield Configuration(f"MLA {heads} heads, {name}", axes)
-            yield Configuration(f"MLA {heads} heads, {name}, uncut", axes, {"num_splits": 1})
+        axes: dict[str, Value] = {"num_q_heads": heads}
+        yield Configuration(f"MLA {heads} heads, bf16", axes)
+        yield Configuration(f"MLA {heads} heads, bf16, uncut", axes, {"num_splits": 1})
+        yield Configuration(f"MLA {heads} heads, fp16", {**axes, "dtype": "float16"})
 
 
 CONFIGURATIONS: tuple[Configuration, ...] = (

@@ -110,8 +110,7 @@ def _attempt(
             facts[place] |= runner.outcome(error)
     if prepared is None or len(live) < 2 or live[0].place != 0:
         return _Timed()
-    announce("both")
-    return _measure(runner, prepared, live, plan)
+    return _measure(runner, prepared, live, plan, announce)
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -139,7 +138,9 @@ def _bind(
     return LiveSide(place, asked, bound, facts)
 
 
-def _measure(runner: Runner, prepared: Prepared, live: Sequence[LiveSide], plan: Plan) -> _Timed:
+def _measure(
+    runner: Runner, prepared: Prepared, live: Sequence[LiveSide], plan: Plan, announce: Callable[[str], None]
+) -> _Timed:
     timer, case = runner.timer, prepared.case
     telemetry = Telemetry(runner.nvml) if runner.nvml else None
     observe = telemetry.read if telemetry else nothing
@@ -148,9 +149,11 @@ def _measure(runner: Runner, prepared: Prepared, live: Sequence[LiveSide], plan:
     runner.fill_unused_slots(prepared, finite=any(side.asked.kernel.reads_unused_slots for side in live))
     with runner.phase("measure"):
         for side in live:
+            announce(step_name(side.place))
             with side.working():
                 side.call = timer.prepare(side.bound.launch)
                 timer.warm_up(side.call, side.bound.poison)
+        announce("both")
         count = chunk_calls(max(median(side.sample(timer, 3).times_us) for side in live))
         observe()
         blocks, stop = collect_blocks(
@@ -164,6 +167,7 @@ def _measure(runner: Runner, prepared: Prepared, live: Sequence[LiveSide], plan:
         # The candidates first: where all are wrong it is the base that may hide. Each is called once more, since the
         # outputs hold what the last of them wrote.
         for side in reversed(live):
+            announce(step_name(side.place))
             runner.fill_unused_slots(prepared, finite=side.asked.kernel.reads_unused_slots)
             side.sample(timer, 1)
             _check_timed(runner, side, prepared)

@@ -25,9 +25,9 @@ class Kernel:
     `target` is `module:function`. The function takes the case's tensors by their spec names and `softmax_scale`, plans,
     and returns a callable without arguments that launches the work. It raises NotImplementedError, with a clear line,
     for a shape it does not do. Where `writes_lse` is false the log-sum-exp is not checked. `package` is what must be
-    installed, or several joined by ` or ` of which one is enough. A `peer` runs only where it is asked for. One that
-    `reads_unused_slots`, and lets what is there into its output unless it is finite, is given finite values behind the
-    last token of a request; for all others those slots hold NaN.
+    installed, or several joined by ` or ` of which one is enough. A `peer`, and one that is not `by_default`, runs only
+    where it is asked for. One that `reads_unused_slots`, and lets what is there into its output unless it is finite, is
+    given finite values behind the last token of a request; for all others those slots hold NaN.
 
     What a call writes instead of `out` and `lse`, because its package allocates it, the launch's `outputs` names: see
     `peers/launch.py`.
@@ -43,6 +43,7 @@ class Kernel:
     writes_lse: bool = True
     peer: bool = False
     reads_unused_slots: bool = False
+    by_default: bool = True
 
     def __post_init__(self) -> None:
         if self.contract not in REFERENCES:
@@ -52,7 +53,7 @@ class Kernel:
 
     def missing(self) -> str:
         """Why the kernel cannot be loaded here, with the way to mend it; empty where it can."""
-        if not self.package or any(find_spec(name) for name in self.package.split(" or ")):
+        if not self.package or any(map(is_installed, self.package.split(" or "))):
             return ""
         return f"the package {self.package} is not installed: {self.install or f'pip install {self.package}'}"
 
@@ -73,17 +74,25 @@ KERNELS: tuple[Kernel, ...] = (
         devices=("cuda", "cpu"),
         writes_lse=False,
     ),
-    Kernel("mla_decode_gluon", "gluon", "mla_absorbed", "mla_kernels.mla_decode_gluon:bind", package="triton"),
+    Kernel("mla_decode", "chosen", "mla_absorbed", "mla_kernels.mla_decode:bind", package="triton"),
+    # What mla_decode chooses among, beside the Triton kernel, which takes every shape.
+    Kernel(
+        "mla_decode_gluon",
+        "gluon",
+        "mla_absorbed",
+        "mla_kernels.mla_decode_gluon:bind",
+        package="triton",
+        by_default=False,
+    ),
     Kernel(
         "mla_decode_gluon_few_rows",
         "gluon",
         "mla_absorbed",
         "mla_kernels.mla_decode_gluon_few_rows:bind",
         package="triton",
+        by_default=False,
     ),
     Kernel("mla_decode_triton", "triton", "mla_absorbed", "mla_kernels.mla_decode_triton:bind", package="triton"),
-    # the fastest of them, measured when asked for
-    Kernel("mla_decode", "chosen", "mla_absorbed", "mla_kernels.mla_decode:bind", devices=(), package="triton"),
     Kernel(
         "mla_decode_torch",
         "torch",
@@ -226,6 +235,15 @@ def all_kernels() -> tuple[Kernel, ...]:
     return tuple(kernels.values())
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported.
+
+    A mere folder of its name, such as a checkout in the working directory, would import as an empty one.
+    """
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
 def find_kernel(name: str) -> Kernel:
     """The kernel of this name. Raises `UsageError`."""
     for kernel in all_kernels():
@@ -259,12 +277,13 @@ def check_selection(names: Sequence[str]) -> None:
 def kernels_for(case: Case, device: str, names: Sequence[str] = ()) -> Iterator[Kernel]:
     """The kernels that take the case: those named by kernel or backend, or as peers.
 
-    Without names all that run on the device and are no peers.
+    Without names all that run on the device by default and are no peers.
     """
     for kernel in all_kernels():
         if kernel.contract != case.variant.contract:
             continue
-        if _names(kernel).intersection(names) or (not names and device in kernel.devices and not kernel.peer):
+        is_default = device in kernel.devices and kernel.by_default and not kernel.peer
+        if _names(kernel).intersection(names) or (not names and is_default):
             yield kernel
 
 

@@ -1,5 +1,6 @@
 """One point, start to end: inputs, reference, bind, check, measure, check again. Only this file names every step."""
 
+import gc
 import math
 import re
 import time
@@ -60,6 +61,11 @@ class Bound:
         """Fill the outputs with NaN."""
         poison(*self._written())
 
+    def require_poison(self) -> None:
+        """Raise `NotMeasured` where `poison` did not take: what is checked is then not what the kernel writes."""
+        if not all(map(is_poison, self._written())):
+            raise NotMeasured("error", "its launch's `outputs` are copies: give the tensors that it writes, or views")
+
     @property
     def config(self) -> dict[str, Any]:
         """What the kernel says it chose, and on what inputs it was measured where those are not everyone's."""
@@ -76,7 +82,10 @@ class Bound:
 
     def _written(self) -> "Sequence[Mapping[str, Tensor]]":
         # Some packages allocate what they return; their launch says what that was.
-        return getattr(self.launch, "outputs", None) or (self.outputs,)
+        own = getattr(self.launch, "outputs", ())
+        if not isinstance(own, Sequence):
+            raise TypeError("its launch's `outputs` are no sequence of mappings from out and lse to tensors")
+        return own or (self.outputs,)
 
 
 @dataclass(slots=True)
@@ -164,6 +173,10 @@ class Runner:
             self._prepared = None
             free = free_memory_bytes(self.device)
             if free is not None and case.memory_bytes > free:
+                # What failed before may still be held by the frames of its exception.
+                gc.collect()
+                free = free_memory_bytes(self.device) or 0
+            if free is not None and case.memory_bytes > free:
                 need = f"the tensors need {format_bytes(case.memory_bytes)}, {format_bytes(free)} are free"
                 raise NotMeasured("oom", need)
             with self.phase("inputs"):
@@ -186,6 +199,7 @@ class Runner:
         bound = Bound(kernel, launch, outputs)
         with self.phase("check"):
             bound.poison()
+            bound.require_poison()
             launch()
             self._check(bound, case, prepared.expected, "")
         return bound

@@ -119,6 +119,13 @@ def test_what_is_declined_keeps_its_reason() -> None:
     assert (unknown.status, unknown.reason) == ("unsupported", "it has no no_such_tunable")
 
 
+@pytest.mark.parametrize("arch", ["sm_80", "sm_100"])
+@pytest.mark.parametrize("kernel", ["mla_decode_gluon", "mla_decode_gluon_few_rows"])
+def test_kernels_for_sm_90_decline_other_architectures(kernel: str, arch: str) -> None:
+    (row,) = rows_of(kernel, MLA_16, arch)
+    assert (row.status, row.reason) == ("unsupported", "needs a GPU of compute capability 9.0")
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.machine_code import tiny_kernels
@@ -182,8 +189,10 @@ def test_a_compiler_that_dies_costs_its_own_row_only() -> None:
 
 
 def test_jobs_are_every_configuration_of_a_kernels_contract() -> None:
-    kernels = inspect.select_kernels(())
-    assert {"grouped_decode_triton", "mla_decode_triton"} <= {kernel.name for kernel in kernels}
+    names = {kernel.name for kernel in inspect.select_kernels(())}
+    assert {"grouped_decode_triton", "mla_decode_triton", "mla_decode_gluon", "mla_decode_gluon_few_rows"} <= names
+    # it launches what the others launch
+    assert "mla_decode" not in names
     assert len({configuration.name for configuration in CONFIGURATIONS}) == len(CONFIGURATIONS)
     jobs = make_jobs(inspect.select_kernels(["grouped_decode_triton", "mla_decode_triton"]), ARCHS)
     assert len(jobs) == len(CONFIGURATIONS) * len(ARCHS)

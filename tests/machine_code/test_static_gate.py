@@ -7,10 +7,10 @@ import pytest
 
 from mlabench.errors import ExitCode, MissingBaselineError, UsageError
 from mlabench.machine_code.archs import ARCHS
-from mlabench.machine_code.inspect import make_jobs
+from mlabench.machine_code.inspect import BACKENDS, make_jobs
 from mlabench.machine_code.rows import Row, load_inspection
 from mlabench.machine_code.static_gate import StaticResult, load_baseline, select_rows
-from mlabench.measure.kernels import find_kernel
+from mlabench.measure.kernels import KERNELS
 from tests.machine_code.rows import ROW, inspection
 
 ROOT = Path(__file__).parents[2]
@@ -130,10 +130,20 @@ def test_a_committed_baseline_has_every_configuration_and_kernel(path: Path) -> 
     stored = load_inspection(path)
     assert path.stem == f"triton-{stored.triton_version}"
     assert stored.ptxas_versions.keys() == {arch.name for arch in ARCHS}
-    kernels = [find_kernel(name) for name in ("grouped_decode_triton", "mla_decode_triton")]
+    kernels = [kernel for kernel in KERNELS if kernel.backend in BACKENDS]
     expected = {(job.kernel, job.configuration.name, job.arch.name) for job in make_jobs(kernels, ARCHS)}
     assert {row.key[:3] for row in stored.rows} == expected
-    assert all(row.compiled for row in stored.rows)
+    for row in stored.rows:
+        assert row.compiled or (row.kernel.startswith("mla_decode_gluon") and row.status == "unsupported"), row.key
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_a_committed_baseline_has_the_gluon_kernels_on_their_own_architecture(path: Path) -> None:
+    rows = [row for row in load_inspection(path).rows if row.kernel.startswith("mla_decode_gluon")]
+    assert {row.arch for row in rows if row.compiled} == {"sm_90"}
+    assert {row.reason for row in rows if row.arch != "sm_90" and row.configuration == "MLA 16 heads, bf16"} == {
+        "needs a GPU of compute capability 9.0"
+    }
 
 
 def test_baselines_are_committed() -> None:

@@ -1,5 +1,9 @@
 """The kernel table and what is chosen from it."""
 
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from mlabench.cases.grid import make_cases
@@ -7,6 +11,8 @@ from mlabench.errors import UsageError
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.kernels import KERNELS, PEERS, Kernel, all_kernels, check_selection, find_kernel, kernels_for
 from mlabench.measure.plan import make_points
+from mlabench.measure.runner import Runner
+from mlabench.measure.timing.fake import FakeTimer
 
 MLA, GQA = make_cases({"variant": ("mla",)})[0], make_cases({"variant": ("gqa",)})[0]
 
@@ -17,7 +23,8 @@ def names(*arguments: object) -> list[str]:
 
 def test_without_names_the_devices_own_kernels_are_chosen() -> None:
     assert names(MLA, "cpu") == ["mla_decode_torch"]
-    assert names(MLA, "cuda") == ["mla_decode_triton", "mla_decode_torch"]
+    own = ["mla_decode", "mla_decode_triton", "mla_decode_torch"]
+    assert names(MLA, "cuda") == own
     assert names(GQA, "cuda") == ["grouped_decode_triton", "grouped_decode_torch"]
 
 
@@ -25,6 +32,17 @@ def test_a_backend_or_a_kernel_may_be_named() -> None:
     assert names(MLA, "cuda", ["triton"]) == ["mla_decode_triton"]
     assert names(MLA, "cuda", ["mla_decode_torch"]) == ["mla_decode_torch"]
     assert names(GQA, "cuda", ["mla_decode_torch"]) == []
+
+
+def test_the_chosen_kernel_is_measured_where_it_is_named() -> None:
+    assert names(MLA, "cuda", ["mla_decode"]) == ["mla_decode"]
+    assert names(MLA, "cuda", ["chosen"]) == ["mla_decode"]
+    Runner("cuda", FakeTimer((1.0,))).require(replace(find_kernel("mla_decode"), package=""))
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, *PEERS], ids=lambda kernel: kernel.name)
+def test_every_kernel_runs_somewhere(kernel: Kernel) -> None:
+    assert kernel.devices
 
 
 def test_peers_run_only_where_they_are_named() -> None:
@@ -45,6 +63,16 @@ def test_one_of_several_packages_is_enough() -> None:
         "mine", "mine", "grouped", "mine:bind", package="no_such_package or nor_this", install="pip install it"
     )
     assert gone.missing() == "the package no_such_package or nor_this is not installed: pip install it"
+
+
+def test_a_folder_of_its_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_checkout" / "tests").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    kernel = Kernel("mine", "mine", "grouped", "mine:bind", package="a_checkout")
+    assert kernel.missing() == "the package a_checkout is not installed: pip install a_checkout"
+    (tmp_path / "a_checkout" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert kernel.missing() == ""
 
 
 def test_a_case_that_no_chosen_kernel_takes_stays_a_point() -> None:

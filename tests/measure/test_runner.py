@@ -75,6 +75,14 @@ def test_outcomes_have_a_status_and_no_latency(kernel: str, status: str, reason:
     assert record.timing is None
 
 
+def test_memory_that_a_failure_still_holds_is_freed_before_a_case_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [True]
+    monkeypatch.setattr("mlabench.measure.runner.gc.collect", held.clear)
+    monkeypatch.setattr("mlabench.measure.runner.free_memory_bytes", lambda _device: 0 if held else 1 << 40)
+    assert run("mla_decode_torch").status == "ok"
+    assert not held
+
+
 def test_case_larger_than_memory_is_oom_before_anything_is_allocated() -> None:
     record = run("mla_decode_torch", small_case(kv_len=1 << 40))
     assert record.status == "oom"

@@ -65,7 +65,7 @@ def test_a_crash_is_the_side_that_was_at_work(worker: Worker) -> None:
     assert (pair.base.status, pair.candidate.status, len(pair.blocks)) == ("ok", "ok", 6)
 
 
-@pytest.mark.parametrize("failing", ["crashing", "leaving"])
+@pytest.mark.parametrize("failing", ["crashing", "leaving", "tiring"])
 def test_what_is_lost_with_one_candidate_is_measured_without_it(worker: Worker, failing: str) -> None:
     pairs = measure_matchup(worker, matchup(RIGHT, "slow", failing, "narrow", RIGHT), PLAN, CONFIG)
     assert [pair.candidate.kernel for pair in pairs] == ["slow", failing, "narrow", RIGHT]

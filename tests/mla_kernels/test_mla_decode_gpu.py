@@ -13,8 +13,7 @@ pytestmark = [
 ]
 OUT_LIMITS = {torch.bfloat16: 4e-3, torch.float16: 6e-4}
 LSE_LIMIT = 2e-5
-LSE_RELATIVE_LIMIT = 1e-6
-"""Beside LSE_LIMIT, for scores of hundreds."""
+"""For queries of variance 1; rounding grows with the scores."""
 
 
 def run(inputs, kv_lora_rank=512, **options):
@@ -32,10 +31,11 @@ def wrong_requests(inputs, kv_lora_rank, out, lse) -> list[str]:
     expected, expected_lse = reference.mla_absorbed_decode(**inputs, kv_lora_rank=kv_lora_rank, softmax_scale=SCALE)
     error = (out.double() - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1).clamp_min(1e-30)
     blind = expected_lse.isinf()
-    lse_error = ((lse - expected_lse).abs() - LSE_RELATIVE_LIMIT * expected_lse.abs()).masked_fill(blind, 0)
+    lse_error = (lse - expected_lse).abs().masked_fill(blind, 0)
     same_infinity = (blind == (lse == -torch.inf)).flatten(1).all(1)
     lse_error = lse_error.flatten(1).amax(1).masked_fill(~same_infinity, torch.inf)
-    good = (error <= OUT_LIMITS[out.dtype]) & (lse_error <= LSE_LIMIT)
+    lse_limit = LSE_LIMIT * inputs["q"].float().std().clamp_min(1.0)
+    good = (error <= OUT_LIMITS[out.dtype]) & (lse_error <= lse_limit)
     return [
         f"request {b} of {len(good)}, kv_len {inputs['kv_lens'][b]}: out {error[b]:.1e}, lse {lse_error[b]:.1e}"
         for b in torch.nonzero(~good).flatten().tolist()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from mlabench.measure.kernels import is_installed
 from mlabench.measure.peers.launch import Outputs, OwnOutputs
 from mlabench.measure.peers.shapes import installed_version, require, require_half, require_latent
 
@@ -72,10 +73,10 @@ def bind_grouped(
 
 def _bind(problem: Problem) -> OwnOutputs:
     dims = problem.k_cache.shape[3], problem.v_cache.shape[3]
-    if find_spec("flash_attn_interface") and _is_built(*dims):
+    if is_installed("flash_attn_interface") and _is_built(*dims):
         return OwnOutputs({"package": installed_version(("tokenspeed-fa3", "flash-attn-3"))}, _plan_upstream(problem))
     require(
-        find_spec("vllm") is not None,
+        is_installed("vllm"),
         f"this build of {WHOSE} has no kernels for head dims {dims[0]} of keys and {dims[1]} of values; vLLM's has",
     )
     return OwnOutputs({"package": installed_version(("vllm",))}, _plan_vllm(problem))

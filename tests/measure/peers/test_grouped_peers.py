@@ -72,6 +72,15 @@ def test_torch_reads_a_page_a_request_in_place_and_gathers_others(name: str) -> 
     assert gathered.workspace_bytes == 2 * 7 * 64 * 2 * 128 * 2
 
 
+@pytest.mark.usefixtures("any_sdpa_backend")
+@pytest.mark.parametrize(("batch", "copied"), [(1, "the result"), (7, "the queries and the result")])
+def test_torch_copies_no_more_than_it_says(batch: int, copied: str) -> None:
+    record = measure("grouped_decode_torch_flash", **GQA, page_size=64, kv_len=64, batch=batch)
+    assert (record.status, (record.kernel_config or {})["copied"]) == ("ok", copied)
+    gathered = measure("grouped_decode_torch_flash", **GQA, page_size=32, kv_len=64, batch=batch)
+    assert (gathered.status, (gathered.kernel_config or {})["copied"]) == ("ok", "the result")
+
+
 def test_a_backend_that_torch_does_not_have_here_is_unsupported() -> None:
     record = measure("grouped_decode_torch_cudnn", **GQA)
     assert record.status == "unsupported"

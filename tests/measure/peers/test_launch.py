@@ -11,6 +11,7 @@ from mlabench.cases.grid import make_cases
 from mlabench.measure.kernels import Kernel
 from mlabench.measure.peers.launch import Outputs, OwnOutputs
 from mlabench.measure.runner import Runner
+from mlabench.measure.timing.fake import FakeTimer
 from mlabench.measure.timing.method import Call, SampledTimer, Samples
 from mlabench.records.record import Record
 
@@ -122,6 +123,45 @@ def test_a_replay_that_is_stale_or_wrong_is_found(monkeypatch: pytest.MonkeyPatc
     record = measure(monkeypatch, last, writing, writing)
     assert (record.status, record.timing) == ("incorrect", None)
     assert reason in record.reason
+
+
+class Copies:
+    """Says that it writes copies of what it writes: NaN put there is lost."""
+
+    def __init__(self, launch: Callable[[], None], out: torch.Tensor) -> None:
+        self._launch, self._out = launch, out
+
+    @property
+    def outputs(self) -> tuple[Outputs, ...]:
+        return ({"out": self._out.clone()},)
+
+    def __call__(self) -> None:
+        self._launch()
+
+
+def bind_copies(**tensors: torch.Tensor) -> Copies:
+    from mla_kernels.mla_decode_torch import bind as bind_right
+
+    return Copies(bind_right(**tensors), tensors["out"])
+
+
+def test_outputs_that_cannot_be_poisoned_are_no_outputs() -> None:
+    kernel = replace(KERNEL, target=f"{__name__}:bind_copies")
+    record = Runner("cpu", FakeTimer((5.0,))).run(CASE, kernel)
+    assert record.status == "error"
+    assert record.reason == "its launch's `outputs` are copies: give the tensors that it writes, or views"
+
+
+def bind_one_mapping(**tensors: torch.Tensor) -> OwnOutputs:
+    launch = bind(**tensors)
+    launch.__class__ = type("OneMapping", (OwnOutputs,), {"outputs": {"out": tensors["out"]}})
+    return launch
+
+
+def test_outputs_of_another_shape_are_named() -> None:
+    record = Runner("cpu", FakeTimer((5.0,))).run(CASE, replace(KERNEL, target=f"{__name__}:bind_one_mapping"))
+    assert record.status == "error"
+    assert "`outputs` are no sequence of mappings" in record.reason
 
 
 def test_eager_calls_keep_only_the_last_outputs() -> None:
