@@ -156,6 +156,8 @@ def _describe(key: PointKey, pair: _Pair, noise: Noise) -> Point:
         return replace(point, verdict=Verdict.CHANGED, reason="an exact count differs", changes=changes)
     if obstacle := _obstacle(current, before, pair.manifest):
         return replace(point, verdict=Verdict.INVALID, reason=obstacle)
+    if versions := _other_packages(current, before):
+        point = replace(point, warnings=(*point.warnings, versions))
     ratio = estimate_ratio(_samples_us(current), [_samples_us(record) for record in before], noise)
     cycles = _estimate_cycles([record.timing for record in (current, *before)], noise)
     return replace(point, verdict=Verdict.INCONCLUSIVE, ratio=ratio, cycles=cycles)
@@ -169,6 +171,13 @@ def _changes(current: Record, baselines: Sequence[Record]) -> tuple[Change, ...]
         if name in current.arithmetic and current.arithmetic[name] != stored
     )
     return tuple(dict.fromkeys(differing))
+
+
+def _other_packages(current: Record, baselines: Sequence[Record]) -> str:
+    """That a kernel of an outside package comes from another version of it now; empty where it does not."""
+    now = current.kernel_config.get("package")
+    others = sorted({str(before) for record in baselines if (before := record.kernel_config.get("package")) != now})
+    return f"another package's work: {', '.join(others)} in the baseline, {now} now" if others else ""
 
 
 def _obstacle(current: Record, baselines: Sequence[Record], manifest: Manifest) -> str:

@@ -140,6 +140,14 @@ def test_held_clocks_travel_with_the_point() -> None:
     assert point.warnings == ("clocks were held down in synthetic-cuda",)
 
 
+def test_another_version_of_an_outside_package_is_said() -> None:
+    new, old = ({"package": f"flash {version}"} for version in ("2.0", "1.0"))
+    (point,) = judge([record(kernel_config=new)], [record(kernel_config=old)], [record(kernel_config=new)])
+    assert point.warnings == ("another package's work: flash 1.0 in the baseline, flash 2.0 now",)
+    (point,) = judge([record(kernel_config=new)], [record(kernel_config=new)])
+    assert point.warnings == ()
+
+
 def test_several_baselines_count_together() -> None:
     (point,) = judge([record(104, noise=0)], *([record(level, noise=0)] for level in (100, 102, 104)))
     assert point.ratio is not None and point.ratio.baseline_runs == 3
