@@ -21,10 +21,11 @@ from mlabench.records.conditions import (
     throttled,
 )
 from mlabench.records.metrics import energy_j_per_call, latency_us
+from mlabench.records.paired_ratio import paired_ratio
 from mlabench.records.record import Record
 from mlabench.stats import median_interval
 from mlabench.units import format_latency
-from tests.measuring.evidence import ab_points, diagnosis, energy, finding, runs, study
+from tests.measuring.evidence import ab_pairs, ab_points, diagnosis, energy, finding, runs, study
 
 
 def machine() -> Iterator[str]:
@@ -74,6 +75,16 @@ def simulated_coverage(further_share: float) -> float:
             _, low, high = median_interval(samples.times_us)
             covered += low <= 1 <= high
     return covered / windows
+
+
+def ratio_coverage() -> Iterator[str]:
+    levels = [paired_ratio(pair.blocks, pair.plan).level for pairs in ab_pairs() for pair in pairs]
+    bounds = [level.interval(0.025) for level in levels]
+    covered = sum(low <= 0 <= high for low, high in bounds) / len(bounds)
+    yield f"the {len(bounds)} ratios in ten A/A runs of {len(ab_pairs()[0])} points"
+    yield "the 95% intervals, before they are widened for repeated looks"
+    yield f"hold 1 in {covered:.1%}"
+    assert 0.93 <= covered <= 0.97
 
 
 def coverage() -> Iterator[str]:
@@ -148,4 +159,4 @@ def recorded() -> Iterator[str]:
     yield f"Every {1e3 * INTERVAL_S:.0f} ms at most"
 
 
-CLAIMS = (machine, methods, sampling, coverage, clocks, energies, recorded)
+CLAIMS = (machine, methods, sampling, coverage, ratio_coverage, clocks, energies, recorded)
