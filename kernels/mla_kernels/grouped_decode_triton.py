@@ -18,8 +18,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from mla_kernels.launch import Launch, check_dtype, check_shape
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
-    allocate_partials,
-    bind_combine,
+    bind_partials,
     num_sms,
     part_bounds,
 )
@@ -390,21 +389,19 @@ def bind(
         v_tiles, v_tiles2 = (
             TensorDescriptor.from_tensor(v_rows, [config["block_n"], constants[name]]) for name in ("V1", "V2")
         )
-    splits, all_rows = config["num_splits"], q_len * num_q_heads
-    part_out, part_lse = allocate_partials(splits, batch, all_rows, v_dim, q.device)
+    splits = config["num_splits"]
     grid = (triton.cdiv(rows, config["block_m"]) * num_kv_heads * (batch if splits == 1 else splits),)
-    combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=config["block_n"])
+    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=config["block_n"])
 
     def run() -> None:
         grouped_decode_kernel[grid](
             q, k_cache, v_cache, k_tiles, k_tiles2, v_tiles, v_tiles2, block_table, kv_lens, out, lse,
-            part_out, part_lse, softmax_scale * LOG2_E, batch, q_len, num_q_heads, num_kv_heads,
+            partials.out, partials.lse, softmax_scale * LOG2_E, batch, q_len, num_q_heads, num_kv_heads,
             block_table.shape[1], splits, num_warps=config["num_warps"], **constants,
         )  # fmt: skip
-        combine()
+        partials.combine()
 
-    workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0
-    return Launch(config=config, workspace_bytes=workspace, run=run)
+    return Launch(config=config, workspace_bytes=partials.nbytes, run=run)
 
 
 def grouped_decode(q, k_cache, v_cache, block_table, kv_lens, softmax_scale, out=None, lse=None):

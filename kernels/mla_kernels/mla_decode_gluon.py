@@ -30,7 +30,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
-from mla_kernels.split_kv import allocate_partials, bind_combine, even_splits, num_sms
+from mla_kernels.split_kv import bind_partials, even_splits, num_sms
 from mla_kernels.split_kv_gluon import part_bounds, request_run, seek
 
 ROWS = 64
@@ -457,7 +457,6 @@ def bind(
     row_blocks = triton.cdiv(rows, ROWS)
     sms = num_sms(q.device)
     splits = num_splits or even_splits(sms // row_blocks, batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
-    part_out, part_lse = allocate_partials(splits, batch, rows, 512, q.device)
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
     flat_q = q.view(batch * rows, kv_dim)
     q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 256), tiles(flat_q, ROWS, 64)
@@ -466,19 +465,20 @@ def bind(
     rope_tiles = tiles(tokens, TOKENS if whole else HALF_BLOCK, 64)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     grid = ((splits if splits > 1 else batch) * row_blocks,)
-    combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
+    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
 
     def run() -> None:
         mla_decode_many_rows_kernel[grid](
-            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, partials.out, partials.lse,
             softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
             HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
             num_warps=4, maxnreg=168,
         )  # fmt: skip
-        combine()
+        partials.combine()
 
-    workspace = part_out.nbytes + part_lse.nbytes if splits > 1 else 0
-    return Launch({"block_m": ROWS, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, workspace, run)
+    return Launch(
+        {"block_m": ROWS, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run
+    )
 
 
 def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:

@@ -17,8 +17,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
-    allocate_partials,
-    bind_combine,
+    bind_partials,
     even_splits,
     num_sms,
     part_bounds,
@@ -279,7 +278,6 @@ def bind(
         raise NotImplementedError(f"use_tma needs page_size {page_size} to be a multiple of block_n")
 
     splits = config["num_splits"]
-    part_out, part_lse = allocate_partials(splits, batch, rows, kv_lora_rank, q.device)
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
     nope_tiles = rope_tiles = tokens
     if config["use_tma"]:
@@ -290,15 +288,14 @@ def bind(
         dtype=q.dtype,
     )  # fmt: skip
     grid = (triton.cdiv(rows, config["block_m"]) * (batch if splits == 1 else splits),)
-    combine = bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits=splits, block_n=config["block_n"])
+    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=config["block_n"])
 
     def run() -> None:
         mla_decode_kernel[grid](
-            q, kv_cache, nope_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
+            q, kv_cache, nope_tiles, rope_tiles, block_table, kv_lens, out, lse, partials.out, partials.lse,
             softmax_scale * LOG2_E, batch, q_len, num_q_heads, block_table.shape[1], splits,
             num_warps=config["num_warps"], **constants,
         )  # fmt: skip
-        combine()
+        partials.combine()
 
-    workspace = sum(t.numel() * t.element_size() for t in (part_out, part_lse)) if splits > 1 else 0
-    return Launch(config=config, workspace_bytes=workspace, run=run)
+    return Launch(config=config, workspace_bytes=partials.nbytes, run=run)

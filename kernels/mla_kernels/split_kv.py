@@ -13,6 +13,7 @@ kernels/README.md has the formula.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -126,14 +127,29 @@ def even_splits(programs: int, batch: int, most_blocks: int) -> int:
     return max(1, min(whole if whole * 17 >= programs * 16 else programs, batch * most_blocks))
 
 
-def allocate_partials(
-    num_splits: int, batch: int, rows: int, v_dim: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`part_out` and `part_lse` for `combine_kernel`; a single unused element each when nothing is split."""
+@dataclass(frozen=True)
+class Partials:
+    """What the parts of cut requests leave, `out [num_splits + batch, rows, v_dim]` and `lse`, and the call that merges
+    them; a single unused element each, and nothing to do, where nothing is cut."""
+
+    out: torch.Tensor
+    lse: torch.Tensor
+    combine: Callable[[], None]
+    nbytes: int
+
+
+def bind_partials(
+    out: torch.Tensor, lse: torch.Tensor, kv_lens: torch.Tensor, *, num_splits: int, block_n: int
+) -> Partials:
+    """Room for the partials of `out [batch, ..., v_dim]` and `lse`, and what merges them into these."""
     if num_splits == 1:
-        return torch.empty(1, device=device), torch.empty(1, device=device)
-    slots = num_splits + batch
-    return torch.empty(slots, rows, v_dim, device=device), torch.empty(slots, rows, device=device)
+        return Partials(torch.empty(1, device=out.device), torch.empty(1, device=out.device), lambda: None, 0)
+    batch, v_dim = out.shape[0], out.shape[-1]
+    rows = out.numel() // (batch * v_dim)
+    part_out = torch.empty(num_splits + batch, rows, v_dim, device=out.device)
+    part_lse = torch.empty(num_splits + batch, rows, device=out.device)
+    combine = _bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits, block_n)
+    return Partials(part_out, part_lse, combine, part_out.nbytes + part_lse.nbytes)
 
 
 def combine_config(num_splits: int, batch: int, rows: int, v_dim: int, num_sms: int) -> dict[str, int]:
@@ -146,23 +162,16 @@ def combine_config(num_splits: int, batch: int, rows: int, v_dim: int, num_sms: 
     return {"BLOCK_S": max(2, min(partials, 4096 // (block_r * block_v))), "BLOCK_R": block_r, "BLOCK_V": block_v}
 
 
-def bind_combine(
+def _bind_combine(
     part_out: torch.Tensor, part_lse: torch.Tensor, out: torch.Tensor, lse: torch.Tensor, kv_lens: torch.Tensor,
-    *, num_splits: int, block_n: int,
+    num_splits: int, block_n: int,
 ) -> Callable[[], None]:  # fmt: skip
-    """What merges the partials into `out [batch, ..., v_dim]` and `lse`, to be called after the kernel that left them.
-
-    Nothing to do where nothing was split.
-    """
-    if num_splits == 1:
-        return lambda: None
-    batch, v_dim, device = out.shape[0], out.shape[-1], out.device
-    rows, sms = out.numel() // (batch * v_dim), num_sms(device)
+    (_, rows, v_dim), batch, sms = part_out.shape, out.shape[0], num_sms(out.device)
     config = combine_config(num_splits, batch, rows, v_dim, sms)
     tiles = triton.cdiv(rows, config["BLOCK_R"]) * triton.cdiv(v_dim, config["BLOCK_V"]) * batch
     grid = (min(tiles, 4 * sms),)
     # programmatic dependent launch came with sm_90
-    early = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+    early = out.device.type == "cuda" and torch.cuda.get_device_capability(out.device)[0] >= 9
     options = {"launch_pdl": True} if early else {}
 
     def run() -> None:

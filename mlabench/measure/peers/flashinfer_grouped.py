@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mla_kernels.launch import Launch
-from mlabench.measure.peers.flashinfer_mla import WORKSPACE_BYTES
+from mlabench.measure.peers.flashinfer_mla import WORKSPACE_BYTES, planned_on, query_starts
 from mlabench.measure.peers.shapes import (
     PageLists,
     installed_version,
@@ -84,7 +84,7 @@ def workspace_size(q_shape: Sequence[int], num_kv_heads: int, multiprocessors: i
 def _plan_decode(q: "Tensor", k_cache: "Tensor", pages: PageLists, softmax_scale: float, workspace: "Tensor") -> Any:
     from flashinfer import BatchDecodeWithPagedKVCacheWrapper
 
-    planned, buffers = _on_device(q, pages.indptr, pages.indices, pages.last_page_len)
+    planned, buffers = planned_on(q.device, pages.indptr, pages.indices, pages.last_page_len)
     wrapper = BatchDecodeWithPagedKVCacheWrapper(
         workspace,
         "NHD",
@@ -101,12 +101,9 @@ def _plan_decode(q: "Tensor", k_cache: "Tensor", pages: PageLists, softmax_scale
 
 
 def _plan_prefill(q: "Tensor", k_cache: "Tensor", pages: PageLists, softmax_scale: float, workspace: "Tensor") -> Any:
-    import torch
     from flashinfer import BatchPrefillWithPagedKVCacheWrapper
 
-    batch, q_len = q.shape[:2]
-    starts = torch.arange(0, (batch + 1) * q_len, q_len, dtype=torch.int32)
-    planned, buffers = _on_device(q, starts, pages.indptr, pages.indices, pages.last_page_len)
+    planned, buffers = planned_on(q.device, query_starts(q), pages.indptr, pages.indices, pages.last_page_len)
     wrapper = BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD", True, *buffers)
     wrapper.plan(
         *planned,
@@ -120,10 +117,3 @@ def _plan_prefill(q: "Tensor", k_cache: "Tensor", pages: PageLists, softmax_scal
         kv_data_type=q.dtype,
     )
     return wrapper
-
-
-def _on_device(q: "Tensor", *lists: "Tensor") -> tuple[list["Tensor"], list["Tensor"]]:
-    import torch
-
-    planned = [tensor.to(q.device) for tensor in lists]
-    return planned, [torch.empty_like(tensor) for tensor in planned]

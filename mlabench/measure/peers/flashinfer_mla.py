@@ -14,6 +14,7 @@ from mla_kernels.launch import Launch
 from mlabench.measure.peers.shapes import installed_version, list_pages, require_latent, require_tokens
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 WORKSPACE_BYTES = 128 << 20
@@ -46,13 +47,11 @@ def _bind(
 
     require_latent(q, out, "FlashInfer")
     require_tokens(kv_lens, "FlashInfer")
-    batch, q_len, num_q_heads, dim = q.shape
+    _, q_len, num_q_heads, dim = q.shape
     rank = out.shape[3]
     pages = list_pages(block_table, kv_lens, kv_cache.shape[1])
-    starts = torch.arange(0, (batch + 1) * q_len, q_len, dtype=torch.int32)
     workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device=q.device)
-    planned = [tensor.to(q.device) for tensor in (starts, pages.indptr, pages.indices, pages.kv_lens)]
-    buffers = [torch.empty_like(tensor) for tensor in planned]
+    planned, buffers = planned_on(q.device, query_starts(q), pages.indptr, pages.indices, pages.kv_lens)
     wrapper = BatchMLAPagedAttentionWrapper(workspace, True, *buffers, backend=backend)
     causal = q_len > 1
     wrapper.plan(*planned, num_q_heads, rank, dim - rank, kv_cache.shape[1], causal, softmax_scale, q.dtype, q.dtype)
@@ -65,3 +64,19 @@ def _bind(
 
     config = {"package": installed_version(("flashinfer-python",)), "flashinfer_backend": backend}
     return Launch(config, WORKSPACE_BYTES, run)
+
+
+def query_starts(q: "Tensor") -> "Tensor":
+    """Where the new tokens of each request begin among those of all, int32 on the host, and where the last end."""
+    import torch
+
+    batch, q_len = q.shape[:2]
+    return torch.arange(0, (batch + 1) * q_len, q_len, dtype=torch.int32)
+
+
+def planned_on(device: "torch.device", *lists: "Tensor") -> tuple[list["Tensor"], list["Tensor"]]:
+    """The lists of a plan on the device, and the buffers in which a wrapper that is captured keeps them."""
+    import torch
+
+    planned = [tensor.to(device) for tensor in lists]
+    return planned, [torch.empty_like(tensor) for tensor in planned]

@@ -16,9 +16,7 @@ from mlabench.measure.peers.shapes import (
     import_first,
     installed_version,
     require,
-    require_half,
-    require_one_query,
-    require_tokens,
+    require_decode,
 )
 
 if TYPE_CHECKING:
@@ -50,9 +48,7 @@ def bind(
     import torch
 
     whose = "SGLang's Triton decode"
-    require_half(q, whose)
-    require_one_query(q, whose)
-    require_tokens(kv_lens, whose)
+    require_decode(q, kv_lens, whose)
     batch, _, num_q_heads, _ = q.shape
     require(num_q_heads > 1, f"{whose} takes one query head for attention with a KV head for each")
     attend: Callable[..., None] = import_first(MODULES).decode_attention_fwd
@@ -112,6 +108,7 @@ def _list_slots(block_table: "Tensor", kv_lens: "Tensor", page_size: int) -> "Te
     """The cache slots of all tokens, request after request."""
     import torch
 
-    token = torch.arange(int(kv_lens.max()), device=block_table.device)
-    slots = block_table[:, token // page_size].long() * page_size + token % page_size
-    return slots[token < kv_lens[:, None]]
+    from mla_kernels.paged_torch import find_tokens
+
+    slots = find_tokens(block_table, kv_lens, 1, page_size).slots  # [B, L]
+    return slots[torch.arange(slots.shape[1], device=slots.device) < kv_lens[:, None]]

@@ -47,6 +47,13 @@ def require_tokens(kv_lens: "Tensor", whose: str) -> None:
     require(int(kv_lens.min()) > 0, f"{whose} does not take a request without cached tokens")
 
 
+def require_decode(q: "Tensor", kv_lens: "Tensor", whose: str) -> None:
+    """Refuse all but one new token a request, in half precision, on a cache that holds tokens of each."""
+    require_half(q, whose)
+    require_one_query(q, whose)
+    require_tokens(kv_lens, whose)
+
+
 @dataclass(frozen=True)
 class PageLists:
     """The pages of a batch as int32 lists on the host: those of request `i` are `indices[indptr[i]:indptr[i + 1]]`."""

@@ -11,7 +11,7 @@ block table and the lengths are read by `bind`. `lse` is not written.
 from typing import TYPE_CHECKING, Any
 
 from mla_kernels.launch import Launch
-from mlabench.measure.peers.shapes import require, require_half, require_one_query, require_tokens
+from mlabench.measure.peers.shapes import require, require_decode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,9 +49,7 @@ def _bind(
     from mla_kernels.paged_torch import Gather, find_tokens
 
     whose = f"torch's {backend} backend"
-    require_half(q, whose)
-    require_one_query(q, whose)
-    require_tokens(kv_lens, whose)
+    require_decode(q, kv_lens, whose)
     kv_len = int(kv_lens.max())
     require(int(kv_lens.min()) == kv_len, f"{whose} takes requests of one length")
     num_pages, page_size, num_kv_heads, _ = k_cache.shape

@@ -13,9 +13,7 @@ from mlabench.measure.peers.shapes import (
     import_first,
     installed_version,
     require,
-    require_half,
-    require_one_query,
-    require_tokens,
+    require_decode,
 )
 
 if TYPE_CHECKING:
@@ -42,9 +40,7 @@ def bind(
     import torch
 
     whose = "vLLM's Triton decode"
-    require_half(q, whose)
-    require_one_query(q, whose)
-    require_tokens(kv_lens, whose)
+    require_decode(q, kv_lens, whose)
     batch, _, num_q_heads, _ = q.shape
     page_size, rank = kv_cache.shape[1], out.shape[3]
     require(page_size % 16 == 0, f"{whose} takes page sizes that are multiples of 16, not {page_size}")
