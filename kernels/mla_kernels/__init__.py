@@ -1,7 +1,8 @@
 """Decode attention kernels over paged caches: one file a kernel, named `<variant>_<phase>_<backend>`.
 
-- `mla_decode`: Multi-head Latent Attention in its absorbed form, by whichever of the next three takes the shape
-- `mla_decode_gluon_few_rows`, `mla_decode_gluon`, `mla_decode_triton`: that for few rows and for many on Hopper, and
+- `mla_decode`: Multi-head Latent Attention in its absorbed form, by whichever of the next three is the fastest for
+  the shape
+- `mla_decode_gluon_few_rows`, `mla_decode_gluon`, `mla_decode_triton`: that on Hopper, for few rows and for many, and
   for the rest; `mla_decode_torch`: the same in plain torch
 - `mla_recompute_decode_torch`: MLA that expands K and V from the latent cache at every step
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form

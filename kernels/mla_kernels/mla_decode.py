@@ -7,21 +7,33 @@ import torch
 
 from mla_kernels import mla_decode_gluon, mla_decode_gluon_few_rows, mla_decode_triton
 from mla_kernels.launch import Launch
+from mla_kernels.split_kv import num_sms
 
 KERNELS = {
     "mla_decode_gluon_few_rows": mla_decode_gluon_few_rows,
     "mla_decode_gluon": mla_decode_gluon,
     "mla_decode_triton": mla_decode_triton,
 }
-"""The fastest first; the last one takes every shape."""
+
+SHORT_BLOCKS_AN_SM = 8
+"""Row tiles of 16 are the fastest up to so many blocks of 64 tokens an SM, each counted once for every row tile."""
 
 
-def choose(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
-    """Name of the first kernel that takes `q [batch, q_len, num_q_heads, kv_dim]` and
-    `kv_cache [num_pages, page_size, kv_dim]`. It does not depend on the batch."""
-    for name in ("mla_decode_gluon_few_rows", "mla_decode_gluon"):
-        if not KERNELS[name].unsupported(q, kv_cache, kv_lora_rank):
-            return name
+def choose(
+    q: torch.Tensor, kv_cache: torch.Tensor, block_table: torch.Tensor, kv_lora_rank: int, batch_invariant: bool = False
+) -> str:
+    """Name of the kernel for `q [batch, q_len, num_q_heads, kv_dim]`, `kv_cache [num_pages, page_size, kv_dim]` and
+    `block_table [batch, max_pages]`, all of whose entries count as used.
+
+    With batch_invariant, batch and table do not matter.
+    """
+    row_tiles = -(-q.shape[1] * q.shape[2] // mla_decode_gluon_few_rows.ROWS)
+    blocks = block_table.numel() * kv_cache.shape[1] // mla_decode_gluon_few_rows.TOKENS
+    short = not batch_invariant and row_tiles * blocks <= SHORT_BLOCKS_AN_SM * num_sms(q.device)
+    if (row_tiles == 1 or short) and not mla_decode_gluon_few_rows.unsupported(q, kv_cache, kv_lora_rank):
+        return "mla_decode_gluon_few_rows"
+    if not mla_decode_gluon.unsupported(q, kv_cache, kv_lora_rank):
+        return "mla_decode_gluon"
     return "mla_decode_triton"
 
 
@@ -42,7 +54,7 @@ def bind(
     split, one program takes a request's 64 rows (or fewer) from its first token to its last. Long requests in a small
     batch are slow that way.
     """
-    name = choose(q, kv_cache, out.shape[-1])
+    name = choose(q, kv_cache, block_table, out.shape[-1], batch_invariant)
     launch = KERNELS[name].bind(
         q=q, kv_cache=kv_cache, block_table=block_table, kv_lens=kv_lens, out=out, lse=lse,
         softmax_scale=softmax_scale, num_splits=1 if batch_invariant else None,

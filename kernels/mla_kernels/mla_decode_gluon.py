@@ -31,7 +31,7 @@ from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
 from mla_kernels.split_kv import bind_partials, even_splits, num_sms
-from mla_kernels.split_kv_gluon import part_bounds, request_run, seek
+from mla_kernels.split_kv_gluon import part_bounds, program, request_run, seek
 
 ROWS = 64
 """Query rows of a program: the M of one warp-group product."""
@@ -61,13 +61,6 @@ _SCORED = gl.constexpr(4 * STAGES + 1)
 _WEIGHED = gl.constexpr(5 * STAGES + 1)
 _NORMED = gl.constexpr(6 * STAGES + 1)
 _BARS = gl.constexpr(6 * STAGES + 2)
-
-
-@gluon.jit
-def _program(ROWS: gl.constexpr):
-    """First row and part of this program. Row blocks are innermost: those that read the same part share it in L2."""
-    row_blocks: gl.constexpr = (ROWS + 63) // 64
-    return gl.program_id(0) % row_blocks * 64, gl.program_id(0) // row_blocks
 
 
 @gluon.jit
@@ -194,7 +187,7 @@ def _score_requests(
     A: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=S, k_width=2)
     ROW: gl.constexpr = gl.SliceLayout(1, S)
     rows: gl.constexpr = HEADS * Q_LEN
-    row0, part = _program(rows)
+    row0, part = program(rows, 64)
     stage = 0
     phase = 0
     for b in range(first, last):
@@ -306,7 +299,7 @@ def _accumulate_requests(
     OUT: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 256, 16])
     ROW: gl.constexpr = gl.SliceLayout(1, OUT)
     rows: gl.constexpr = HEADS * Q_LEN
-    row0, part = _program(rows)
+    row0, part = program(rows, 64)
     # what is loaded next: block `ahead` of request `load_b`, its query before block `load_lo`
     load_b, load_len, load_lo, load_hi, load_start, load_stop = seek(kv_lens, first, last, start, stop, _N)
     ahead = load_lo - 1
@@ -373,7 +366,7 @@ def mla_decode_many_rows_kernel(
     SPLIT: gl.constexpr,
 ):  # fmt: skip
     """Attention of 64 rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
-    part = _program(HEADS * Q_LEN)[1]
+    part = program(HEADS * Q_LEN, 64)[1]
     if SPLIT:
         first, last, start, stop = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
     else:

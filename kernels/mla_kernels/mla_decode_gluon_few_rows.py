@@ -1,7 +1,7 @@
-"""MLA decode in the absorbed form for at most 32 rows, Gluon on sm_90: swapped operands, fed by TMA.
+"""MLA decode in the absorbed form, Gluon on sm_90: swapped operands, fed by TMA; made for few rows and short batches.
 
 Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1.2, with the weights absorbed as in mla_decode_triton. Rows are
-q_len x num_q_heads, flattened; a program owns all of them and a run of the batch's KV blocks (see split_kv).
+q_len x num_q_heads, flattened; a program owns 16 of them and a run of the batch's KV blocks (see split_kv).
 
 A warp-group product has 64 rows at least. Here they are the tokens, S^T = K Q^T and O^T += V^T P^T, so that few queries
 waste nothing. One warp loads queries and blocks of 64 tokens, two of each ahead and over the ends of requests; a warp
@@ -24,9 +24,10 @@ from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
 from mla_kernels.split_kv import bind_partials, even_splits, num_sms
-from mla_kernels.split_kv_gluon import part_bounds, request_run
+from mla_kernels.split_kv_gluon import part_bounds, program, request_run
 
-MOST_ROWS = 32
+ROWS = 16
+"""Query rows of a program. 32 were slower with short batches and, with long ones, no faster than 64."""
 
 TOKENS = 64
 """Tokens of a block: the M of one warp-group product."""
@@ -58,7 +59,7 @@ def _block_row(block_table, max_pages, b, block, PAGE_SIZE: gl.constexpr):
 @gluon.jit
 def _load_requests(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, s_q, s_q_rope, s_k, s_rope, bars,
-    first, last, start, stop, ROWS: gl.constexpr, PAGE_SIZE: gl.constexpr, R: gl.constexpr,
+    first, last, start, stop, row0, ROWS: gl.constexpr, PAGE_SIZE: gl.constexpr, R: gl.constexpr,
 ):  # fmt: skip
     """The loading warp: queries and blocks, each into the next of two buffers as soon as it is empty."""
     it = 0
@@ -72,9 +73,10 @@ def _load_requests(
             buffer = req & 1
             mbarrier.wait(bars.index(_Q_EMPTY + buffer), ((req >> 1) & 1) ^ 1)
             mbarrier.expect(bars.index(_Q_FULL + buffer), R * 576 * 2)
-            tma.async_copy_global_to_shared(q_tiles, [b * ROWS, 0], bars.index(_Q_FULL + buffer), s_q.index(buffer))
+            row = b * ROWS + row0
+            tma.async_copy_global_to_shared(q_tiles, [row, 0], bars.index(_Q_FULL + buffer), s_q.index(buffer))
             tma.async_copy_global_to_shared(
-                q_rope_tiles, [b * ROWS, 512], bars.index(_Q_FULL + buffer), s_q_rope.index(buffer)
+                q_rope_tiles, [row, 512], bars.index(_Q_FULL + buffer), s_q_rope.index(buffer)
             )
             req += 1
             for i in range(lo, hi):
@@ -89,11 +91,11 @@ def _load_requests(
 
 
 @gluon.jit
-def _hide(s, values, token, kv_len, HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr):
+def _hide(s, values, token, kv_len, row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr):
     """Take out what rows must not see of the block at `token`; its unused slots are set to zero, for 0 x NaN."""
     S: gl.constexpr = s.type.layout
     n = token + gl.arange(0, _N, gl.SliceLayout(1, S))
-    visible = kv_len - Q_LEN + 1 + gl.arange(0, R, gl.SliceLayout(0, S)) // HEADS
+    visible = kv_len - Q_LEN + 1 + (row0 + gl.arange(0, R, gl.SliceLayout(0, S))) // HEADS
     if token + _N > kv_len:
         L: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
         row = gl.arange(0, _N, gl.SliceLayout(1, L))
@@ -105,14 +107,14 @@ def _hide(s, values, token, kv_len, HEADS: gl.constexpr, Q_LEN: gl.constexpr, R:
 
 @gluon.jit
 def _attend_requests(
-    kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start, stop, scale_log2,
+    kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start, stop, part,
+    row0, scale_log2,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr,
 ):  # fmt: skip
-    """The computing group: scores, weights and outputs of all rows."""
+    """The computing group: scores, weights and outputs of the program's rows."""
     S: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, R, 16])
     ROW: gl.constexpr = gl.SliceLayout(0, S)
     rows: gl.constexpr = HEADS * Q_LEN
-    part = gl.program_id(0)
     zero = gl.zeros([64, R], gl.float32, S)
     it = 0
     req = 0
@@ -135,7 +137,7 @@ def _attend_requests(
                 s = warpgroup_mma(s_rope.index(stage), s_q_rope.index(buffer).permute((1, 0)), s, is_async=True)
                 s = warpgroup_mma_wait(0, deps=[s])
                 if (i + 1) * _N > kv_len - Q_LEN + 1:
-                    s = _hide(s, s_k.index(stage), i * _N, kv_len, HEADS, Q_LEN, R)
+                    s = _hide(s, s_k.index(stage), i * _N, kv_len, row0, HEADS, Q_LEN, R)
                 top = gl.maximum(m, gl.max(s, 0) * scale_log2)
                 top = gl.where(top > m + LAZY, gl.ceil(top), m)
                 fade = gl.exp2(m - top)
@@ -158,7 +160,7 @@ def _attend_requests(
         divisor = gl.where(seen, total, 1.0)
         acc = acc * (1.0 / divisor)[None, :]
         lse2 = gl.where(seen, m + gl.log2(divisor), -float("inf"))
-        row = gl.arange(0, R, ROW)
+        row = row0 + gl.arange(0, R, ROW)
         col = gl.arange(0, 512, gl.SliceLayout(1, S))
         ok = (row < rows)[None, :] & (col < 512)[:, None]
         if (lo == 0) & (hi == blocks):
@@ -178,8 +180,8 @@ def mla_decode_few_rows_kernel(
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr,
     SPLIT: gl.constexpr,
 ):  # fmt: skip
-    """Attention of all rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
-    part = gl.program_id(0)
+    """Attention of R rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
+    row0, part = program(HEADS * Q_LEN, R)
     if SPLIT:
         first, last, start, stop = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
     else:
@@ -202,14 +204,14 @@ def mla_decode_few_rows_kernel(
                 _attend_requests,
                 (
                     kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start,
-                    stop, scale_log2, HEADS, Q_LEN, R,
+                    stop, part, row0, scale_log2, HEADS, Q_LEN, R,
                 ),
             ),
             (
                 _load_requests,
                 (
                     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, s_q, s_q_rope, s_k,
-                    s_rope, bars, first, last, start, stop, HEADS * Q_LEN, PAGE_SIZE, R,
+                    s_rope, bars, first, last, start, stop, row0, HEADS * Q_LEN, PAGE_SIZE, R,
                 ),
             ),
         ],
@@ -239,33 +241,33 @@ def bind(
     if reason := unsupported(q, kv_cache, out.shape[-1]):
         raise NotImplementedError(reason)
     rows = q_len * num_q_heads
-    tile_rows = 16 if rows <= 16 else MOST_ROWS
-    splits = num_splits or even_splits(num_sms(q.device), batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
+    row_blocks = triton.cdiv(rows, ROWS)
+    most_blocks = triton.cdiv(block_table.shape[1] * page_size, TOKENS)
+    splits = num_splits or even_splits(max(1, num_sms(q.device) // row_blocks), batch, most_blocks)
+    grid = ((splits if splits > 1 else batch) * row_blocks,)
     tokens, flat_q = kv_cache.view(num_pages * page_size, kv_dim), q.view(batch * rows, kv_dim)
-    q_tiles, q_rope_tiles = tiles(flat_q, tile_rows, 512), tiles(flat_q, tile_rows, 64)
+    q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 512), tiles(flat_q, ROWS, 64)
     kv_tiles, rope_tiles = tiles(tokens, TOKENS, 512), tiles(tokens, TOKENS, 64)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
 
     def run() -> None:
-        mla_decode_few_rows_kernel[(splits if splits > 1 else batch,)](
+        mla_decode_few_rows_kernel[grid](
             q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, partials.out, partials.lse,
             softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
-            HEADS=num_q_heads, Q_LEN=q_len, R=tile_rows, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
-            num_warps=4, maxnreg=168 if tile_rows == 16 else 232,
+            HEADS=num_q_heads, Q_LEN=q_len, R=ROWS, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
+            num_warps=4, maxnreg=168,
         )  # fmt: skip
         partials.combine()
 
     return Launch(
-        {"block_m": tile_rows, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run
+        {"block_m": ROWS, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run
     )
 
 
 def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
     """Why the kernel cannot take such tensors; empty where it can."""
-    rows, page_size = q.shape[1] * q.shape[2], kv_cache.shape[1]
-    if rows > MOST_ROWS:
-        return f"q_len x num_q_heads is {rows}; at most {MOST_ROWS} are supported"
+    page_size = kv_cache.shape[1]
     if page_size % TOKENS:
         return f"page_size {page_size}; multiples of {TOKENS} are supported"
     return unsupported_tensors(q, kv_lora_rank)

@@ -10,6 +10,13 @@ def _add(a, b):
 
 
 @gluon.jit
+def program(ROWS: gl.constexpr, BLOCK_M: gl.constexpr):
+    """First row and part of this program. Row blocks are innermost: those that read the same part share it in L2."""
+    row_blocks: gl.constexpr = (ROWS + BLOCK_M - 1) // BLOCK_M
+    return gl.program_id(0) % row_blocks * BLOCK_M, gl.program_id(0) // row_blocks
+
+
+@gluon.jit
 def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P2: gl.constexpr):
     """Requests [first, last) of this part, and its blocks [start, stop) counted from the start of request `first`."""
     if BATCH_P2 == 1:

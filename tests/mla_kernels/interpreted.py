@@ -103,7 +103,7 @@ def run_chosen(sizes: dict, options: dict) -> str:
     from mla_kernels import mla_decode
 
     inputs = cases.mla(**sizes)
-    if (choice := mla_decode.choose(inputs["q"], inputs["kv_cache"], 32)) != "mla_decode_triton":
+    if (choice := mla_decode.choose(inputs["q"], inputs["kv_cache"], inputs["block_table"], 32)) != "mla_decode_triton":
         return f"{choice} was picked"
     out, lse = mla_decode.mla_decode(**inputs, kv_lora_rank=32, softmax_scale=SCALE, **options)
     expected = reference.mla_absorbed_decode(**inputs, kv_lora_rank=32, softmax_scale=SCALE)

@@ -17,9 +17,6 @@ CONFIGURATIONS = (
     "MLA 128 heads, bf16, page 32",
 )
 
-LOOP_SPILLS = {16: 0, 32: 16, 64: 0}
-"""The most in a loop, by the rows of a tile: outputs of 32 rows leave the computing group too few registers."""
-
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 
@@ -37,10 +34,9 @@ def machine_code() -> tuple[Row, ...]:
     return tuple(row for row in rows if row.compiled and row.function != "combine_kernel")
 
 
-def test_loops_over_the_cache_hardly_spill(machine_code):
+def test_loops_over_the_cache_do_not_spill(machine_code):
     assert all(row.matrix_loops for row in machine_code)
-    for row in machine_code:
-        assert row.loop_spills <= LOOP_SPILLS[row.config["block_m"]], row.key
+    assert {row.key: row.loop_spills for row in machine_code if row.loop_spills} == {}
 
 
 def test_products_are_the_warp_groups_and_stay_in_flight(machine_code):

@@ -20,17 +20,15 @@ RAGGED = (0, 1, 63, 64, 65, 1000, 4097, 8192)
 HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
 needs_hopper = pytest.mark.skipif(not HOPPER, reason="needs compute capability 9.0")
 TRITON = "mla_decode_triton"
-MOST_ROWS = {TRITON: 1024, "mla_decode_gluon": 1024, "mla_decode_gluon_few_rows": 32}
-"""Of each MLA kernel: the most rows, q_len x num_q_heads, of a case here."""
+KERNELS = (TRITON, "mla_decode_gluon", "mla_decode_gluon_few_rows")
 
 
-def on_mla_kernels(*shapes, kernels=tuple(MOST_ROWS)):
-    """Each num_q_heads and q_len with each kernel that takes so many rows."""
+def on_mla_kernels(*shapes, kernels=KERNELS):
+    """Each num_q_heads and q_len with each kernel."""
     rows = [
         pytest.param(num_q_heads, q_len, kernel, marks=[] if kernel == TRITON else needs_hopper)
         for num_q_heads, q_len in shapes
         for kernel in kernels
-        if num_q_heads * q_len <= MOST_ROWS[kernel]
     ]
     return pytest.mark.parametrize(("num_q_heads", "q_len", "kernel"), rows)
 

@@ -49,10 +49,10 @@ def bind(module="mla_decode", **options):
     ("sizes", "kernel"),
     [
         ({}, FEW),
-        ({"q_len": 2}, FEW),
+        ({"num_q_heads": 8, "q_len": 2}, FEW),
         ({"num_q_heads": 1, "page_size": 128, "dtype": torch.float16}, FEW),
-        ({"num_q_heads": 33}, MANY),
-        ({"q_len": 3}, MANY),
+        ({"num_q_heads": 17}, MANY),
+        ({"q_len": 2}, MANY),
         ({"num_q_heads": 128, "q_len": 8, "page_size": 192}, MANY),
         ({"page_size": 32}, MANY),
         ({"page_size": 16}, PLAIN),
@@ -65,7 +65,26 @@ def bind(module="mla_decode", **options):
 @pytest.mark.parametrize("batch", [1, 200])
 def test_the_shape_picks_the_kernel_and_the_launch_says_which(sizes, kernel, batch):
     with gpu():
-        assert bind(batch=batch, **sizes).config["kernel"] == kernel
+        assert bind(batch=batch, max_pages=2000, **sizes).config["kernel"] == kernel
+
+
+@pytest.mark.parametrize(
+    ("sizes", "short"),
+    [
+        # 264 blocks for each of 4 row tiles: 8 on each of 132 SMs
+        ({"num_q_heads": 64, "batch": 1, "max_pages": 264}, True),
+        ({"num_q_heads": 64, "batch": 1, "max_pages": 265}, False),
+        ({"num_q_heads": 16, "q_len": 4, "batch": 8, "page_size": 128, "max_pages": 16}, True),
+        ({"num_q_heads": 49, "batch": 33, "max_pages": 8}, True),
+        ({"num_q_heads": 65, "batch": 33, "max_pages": 8}, False),
+    ],
+)
+def test_short_batches_take_small_row_tiles(sizes, short):
+    with gpu():
+        launch = bind(**sizes)
+        assert launch.config["kernel"] == (FEW if short else MANY)
+        assert launch.config["num_splits"] * -(-sizes["num_q_heads"] * sizes.get("q_len", 1) // 16) <= 132 or not short
+        assert bind(**sizes, batch_invariant=True).config["kernel"] == MANY
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_100"])
@@ -82,7 +101,6 @@ def test_batch_invariance_splits_nothing_and_needs_no_memory(num_q_heads, page_s
     with gpu():
         launch = bind(**sizes, batch_invariant=True)
         assert (launch.config["num_splits"], launch.workspace_bytes) == (1, 0)
-        assert launch.config["kernel"] == bind(**sizes).config["kernel"]
 
 
 @pytest.mark.parametrize("kernel", [FEW, MANY])
@@ -103,14 +121,9 @@ def test_shapes_beyond_the_gluon_kernels_are_unsupported(kernel, sizes, reason):
 
 def test_what_only_the_kernel_for_few_rows_declines():
     with gpu():
-        for sizes, reason in (
-            ({"num_q_heads": 33}, "q_len x num_q_heads is 33; at most 32"),
-            ({"num_q_heads": 11, "q_len": 3}, "q_len x num_q_heads is 33; at most 32"),
-            ({"page_size": 32}, "page_size 32; multiples of 64"),
-        ):
-            with pytest.raises(NotImplementedError, match=reason):
-                bind(FEW, **sizes)
-            assert bind(MANY, **sizes).config["block_m"] == 64
+        with pytest.raises(NotImplementedError, match="page_size 32; multiples of 64"):
+            bind(FEW, page_size=32)
+        assert bind(MANY, page_size=32).config["block_m"] == 64
 
 
 @pytest.mark.parametrize("kernel", [FEW, MANY])
@@ -168,9 +181,12 @@ def test_random_cases_reach_every_kernel():
     picked = []
     with gpu():
         for shape in random_cases.shapes():
-            launch = bind(
-                batch=shape.largest_batch, q_len=shape.q_len, num_q_heads=shape.num_q_heads, dtype=shape.dtype,
-                page_size=shape.page_size, kv_lora_rank=shape.kv_lora_rank, rope_dim=shape.rope_dim,
-            )  # fmt: skip
-            picked.append(launch.config["kernel"])
-    assert all(picked.count(kernel) >= 15 for kernel in (FEW, MANY, PLAIN))
+            for lens in random_cases.lengths(shape):
+                launch = bind(
+                    batch=len(lens), q_len=shape.q_len, num_q_heads=shape.num_q_heads, dtype=shape.dtype,
+                    page_size=shape.page_size, kv_lora_rank=shape.kv_lora_rank, rope_dim=shape.rope_dim,
+                    max_pages=max(1, -(-max(lens) // shape.page_size)), batch_invariant=shape.batch_invariant,
+                )  # fmt: skip
+                picked.append((launch.config["kernel"], shape.q_len * shape.num_q_heads <= 16))
+    assert min(picked.count(kernel) for kernel in ((FEW, True), (MANY, False), (PLAIN, False))) >= 50
+    assert picked.count((FEW, False)) >= 10

@@ -47,6 +47,8 @@ def wrong_requests(inputs, kv_lora_rank, out, lse) -> list[str]:
     ("num_q_heads", "batch", "page_size", "kernel"),
     [
         (16, 3, 64, "mla_decode_gluon_few_rows"),
+        (64, 3, 64, "mla_decode_gluon_few_rows"),
+        (64, 40, 64, "mla_decode_gluon"),
         (16, 3, 32, "mla_decode_gluon"),
         (64, 3, 32, "mla_decode_gluon"),
         (64, 3, 16, "mla_decode_triton"),
