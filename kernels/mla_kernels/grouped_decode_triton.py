@@ -97,16 +97,16 @@ def grouped_decode_kernel(  # noqa: C901
     k_stride = num_kv_heads * QK_DIM
     v_stride = num_kv_heads * V_DIM
     if SPLIT:
-        first, last, start, stop, base = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
+        first, last, start, stop, base, gap = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
     else:
-        first, last, start, stop, base = part, part + 1, 0, 2147483647, 0
+        first, last, start, stop, base, gap = part, part + 1, 0, 2147483647, 0, 0
 
     for b in range(first, last):
         kv_len = tl.load(kv_lens + b)
         blocks = tl.cdiv(kv_len, BLOCK_N)
         lo = tl.maximum(start - base, 0)
         hi = tl.minimum(stop - base, blocks)
-        base += blocks
+        base += blocks + gap
         mid = tl.minimum(kv_len // BLOCK_N, hi)
         visible = kv_len - q_len + 1 + row // group  # [M], tokens that each row sees
         pages = block_table + tl.cast(b, tl.int64) * max_pages

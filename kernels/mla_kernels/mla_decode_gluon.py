@@ -179,7 +179,7 @@ def _copy_tile(source, target, LANES: gl.constexpr):
 
 @gluon.jit
 def _score_requests(
-    kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars, first, last, start, stop,
+    kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars, first, last, start, stop, gap,
     scale_log2, HEADS: gl.constexpr, Q_LEN: gl.constexpr,
 ):  # fmt: skip
     """The scoring group: queries in registers, scores, weights, and at the end the sums and the log-sum-exp."""
@@ -192,8 +192,8 @@ def _score_requests(
     phase = 0
     for b in range(first, last):
         kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
-        start -= blocks
-        stop -= blocks
+        start -= blocks + gap
+        stop -= blocks + gap
         m = gl.full([64], -1e30, gl.float32, ROW)
         row_sum = gl.zeros([64], gl.float32, ROW)
         if lo < hi:
@@ -246,7 +246,7 @@ def _blank_unused(half, unused_from):
 @gluon.jit
 def _load_next(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
-    b, ahead, kv_len, lo, hi, start, stop, last, row0,
+    b, ahead, kv_len, lo, hi, start, stop, gap, last, row0,
     ROWS: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr, REFILL: gl.constexpr,
 ):  # fmt: skip
     """Start loading block `ahead` of request `b`, which lies at `at0` and `at1`, or its query if that comes before its
@@ -265,8 +265,8 @@ def _load_next(
             _load_query(q_tiles, q_rope_tiles, b * ROWS + row0, COL, half, slots, stage, bars, FULL)
         ahead += 1
         if ahead == hi:
-            blocks = gl.cdiv(kv_len, _N)
-            b, kv_len, lo, hi, start, stop = seek(kv_lens, b + 1, last, start - blocks, stop - blocks, _N)
+            ended = gl.cdiv(kv_len, _N) + gap
+            b, kv_len, lo, hi, start, stop = seek(kv_lens, b + 1, last, start - ended, stop - ended, gap, _N)
             ahead = lo - 1
     return b, ahead, kv_len, lo, hi, start, stop
 
@@ -289,7 +289,7 @@ def _weigh_values(acc, weights, values, fade, unused_from, bars, next_stage, nex
 @gluon.jit
 def _accumulate_requests(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade,
-    s_norm, bars, first, last, start, stop,
+    s_norm, bars, first, last, start, stop, gap,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr,
 ):  # fmt: skip
     """An accumulating group: loads its half of the value columns, adds up weights times values, stores the output.
@@ -301,61 +301,80 @@ def _accumulate_requests(
     rows: gl.constexpr = HEADS * Q_LEN
     row0, part = program(rows, 64)
     # what is loaded next: block `ahead` of request `load_b`, its query before block `load_lo`
-    load_b, load_len, load_lo, load_hi, load_start, load_stop = seek(kv_lens, first, last, start, stop, _N)
+    load_b, load_len, load_lo, load_hi, load_start, load_stop = seek(kv_lens, first, last, start, stop, gap, _N)
     ahead = load_lo - 1
     for j in range(_STAGES):
         at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
         load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
             q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, j, 0, at0, at1,
-            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, last, row0,
+            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
             rows, COL, FULL, PAGE_SIZE, False,
         )  # fmt: skip
 
     stage = 0
     phase = 0
-    for b in range(first, last):
-        kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
-        start -= blocks
-        stop -= blocks
+    kv_len = 0 * first
+    lo = 0 * first
+    hi = 0 * first
+    blocks = 0 * first
+    # before the first request comes one without tokens
+    for b in range(first - 1, last):
         acc = gl.zeros([64, 256], gl.float32, OUT)
-        # the query's stage is given back like a block's
-        for i in range(gl.where(lo < hi, lo - 1, hi), hi):
+        for i in range(lo, hi):
             # read well before they are needed
             at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
             mbarrier.wait(bars.index(_WEIGHED + stage), phase)
             next_stage, next_phase = _after(stage, phase)
-            if i >= lo:
-                acc = _weigh_values(
-                    acc,
-                    slots.index(stage),
-                    half.index(stage),
-                    s_fade.index(stage),
-                    kv_len - i * _N,
-                    bars,
-                    next_stage,
-                    next_phase,
-                    i + 1 < hi,
-                )
+            acc = _weigh_values(
+                acc,
+                slots.index(stage),
+                half.index(stage),
+                s_fade.index(stage),
+                kv_len - i * _N,
+                bars,
+                next_stage,
+                next_phase,
+                i + 1 < hi,
+            )
             mbarrier.arrive(bars.index(_USED + stage), count=1)
             load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
                 q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
-                load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, last, row0,
+                load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
                 rows, COL, FULL, PAGE_SIZE, True,
             )  # fmt: skip
             stage = next_stage
             phase = next_phase
-        mbarrier.wait(bars.index(_NORMED), (b - first) & 1)
-        acc = acc * s_norm.load(ROW)[:, None]
-        mbarrier.arrive(bars.index(_TAKEN), count=1)
-        row = row0 + gl.arange(0, 64, ROW)
-        col = COL + gl.arange(0, 256, gl.SliceLayout(0, OUT))
-        ok = (row < rows)[:, None] & (col < 512)[None, :]
-        if (lo == 0) & (hi == blocks):
-            cell = gl.cast(b, gl.int64) * rows + row
-            gl.store(out + cell[:, None] * 512 + col[None, :], acc.to(out.dtype.element_ty), mask=ok)
-        else:
-            cell = gl.cast(part + b, gl.int64) * rows + row
-            gl.store(part_out + cell[:, None] * 512 + col[None, :], acc, mask=ok)
+        is_whole = (lo == 0) & (hi == blocks)
+        lo = 0 * b
+        hi = 0 * b
+        if b + 1 < last:
+            kv_len, lo, hi, blocks = request_run(kv_lens, b + 1, start, stop, _N)
+            start -= blocks + gap
+            stop -= blocks + gap
+        if lo < hi:
+            # the next query's stage is given back before this output is stored, so that loads go on meanwhile
+            at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
+            mbarrier.wait(bars.index(_WEIGHED + stage), phase)
+            mbarrier.arrive(bars.index(_USED + stage), count=1)
+            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
+                q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
+                load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
+                rows, COL, FULL, PAGE_SIZE, True,
+            )  # fmt: skip
+            stage, phase = _after(stage, phase)
+        if b >= first:
+            mbarrier.wait(bars.index(_NORMED), (b - first) & 1)
+            acc = acc * s_norm.load(ROW)[:, None]
+            mbarrier.arrive(bars.index(_TAKEN), count=1)
+            row = row0 + gl.arange(0, 64, ROW)
+            col = COL + gl.arange(0, 256, gl.SliceLayout(0, OUT))
+            ok = (row < rows)[:, None] & (col < 512)[None, :]
+            if is_whole:
+                cell = gl.cast(b, gl.int64) * rows + row
+                gl.store(out + cell[:, None] * 512 + col[None, :], acc.to(out.dtype.element_ty), mask=ok)
+            else:
+                cell = gl.cast(part + b, gl.int64) * rows + row
+                gl.store(part_out + cell[:, None] * 512 + col[None, :], acc, mask=ok)
 
 
 @gluon.jit
@@ -368,9 +387,9 @@ def mla_decode_many_rows_kernel(
     """Attention of 64 rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
     part = program(HEADS * Q_LEN, 64)[1]
     if SPLIT:
-        first, last, start, stop = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
+        first, last, start, stop, gap = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
     else:
-        first, last, start, stop = part, part + 1, 0, 1073741824
+        first, last, start, stop, gap = part, part + 1, 0, 1073741824, 0
 
     dtype: gl.constexpr = q_tiles.dtype
     HALF: gl.constexpr = gl.NVMMASharedLayout.get_default_for([_N, 256], dtype)
@@ -395,7 +414,7 @@ def mla_decode_many_rows_kernel(
                 _score_requests,
                 (
                     kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars,
-                    first, last, start, stop,
+                    first, last, start, stop, gap,
                     scale_log2, HEADS, Q_LEN,
                 ),
             ),
@@ -403,7 +422,7 @@ def mla_decode_many_rows_kernel(
                 _accumulate_requests,
                 (
                     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out,
-                    left, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    left, slots, s_fade, s_norm, bars, first, last, start, stop, gap,
                     HEADS, Q_LEN, 0, _FULL_LEFT, PAGE_SIZE,
                 ),
             ),
@@ -411,7 +430,7 @@ def mla_decode_many_rows_kernel(
                 _accumulate_requests,
                 (
                     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out,
-                    right, slots, s_fade, s_norm, bars, first, last, start, stop,
+                    right, slots, s_fade, s_norm, bars, first, last, start, stop, gap,
                     HEADS, Q_LEN, 256, _FULL_RIGHT, PAGE_SIZE,
                 ),
             ),

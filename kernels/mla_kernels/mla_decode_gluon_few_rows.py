@@ -59,15 +59,15 @@ def _block_row(block_table, max_pages, b, block, PAGE_SIZE: gl.constexpr):
 @gluon.jit
 def _load_requests(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, s_q, s_q_rope, s_k, s_rope, bars,
-    first, last, start, stop, row0, ROWS: gl.constexpr, PAGE_SIZE: gl.constexpr, R: gl.constexpr,
+    first, last, start, stop, gap, row0, ROWS: gl.constexpr, PAGE_SIZE: gl.constexpr, R: gl.constexpr,
 ):  # fmt: skip
     """The loading warp: queries and blocks, each into the next of two buffers as soon as it is empty."""
     it = 0
     req = 0
     for b in range(first, last):
         _, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
-        start -= blocks
-        stop -= blocks
+        start -= blocks + gap
+        stop -= blocks + gap
         if lo < hi:
             at = _block_row(block_table, max_pages, b, lo, PAGE_SIZE)
             buffer = req & 1
@@ -107,7 +107,7 @@ def _hide(s, values, token, kv_len, row0, HEADS: gl.constexpr, Q_LEN: gl.constex
 
 @gluon.jit
 def _attend_requests(
-    kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start, stop, part,
+    kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start, stop, gap, part,
     row0, scale_log2,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, R: gl.constexpr,
 ):  # fmt: skip
@@ -120,8 +120,8 @@ def _attend_requests(
     req = 0
     for b in range(first, last):
         kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
-        start -= blocks
-        stop -= blocks
+        start -= blocks + gap
+        stop -= blocks + gap
         m = gl.full([R], -1e30, gl.float32, ROW)
         sums = gl.zeros([64, R], gl.float32, S)
         acc = gl.zeros([512, R], gl.float32, S)
@@ -183,9 +183,9 @@ def mla_decode_few_rows_kernel(
     """Attention of R rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
     row0, part = program(HEADS * Q_LEN, R)
     if SPLIT:
-        first, last, start, stop = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
+        first, last, start, stop, gap = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
     else:
-        first, last, start, stop = part, part + 1, 0, 1073741824
+        first, last, start, stop, gap = part, part + 1, 0, 1073741824, 0
 
     dtype: gl.constexpr = kv_tiles.dtype
     s_k = gl.allocate_shared_memory(dtype, [_STAGES, _N, 512], kv_tiles.layout)
@@ -204,14 +204,14 @@ def mla_decode_few_rows_kernel(
                 _attend_requests,
                 (
                     kv_lens, out, lse, part_out, part_lse, s_q, s_q_rope, s_k, s_rope, s_p, bars, first, last, start,
-                    stop, part, row0, scale_log2, HEADS, Q_LEN, R,
+                    stop, gap, part, row0, scale_log2, HEADS, Q_LEN, R,
                 ),
             ),
             (
                 _load_requests,
                 (
                     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, s_q, s_q_rope, s_k,
-                    s_rope, bars, first, last, start, stop, row0, HEADS * Q_LEN, PAGE_SIZE, R,
+                    s_rope, bars, first, last, start, stop, gap, row0, HEADS * Q_LEN, PAGE_SIZE, R,
                 ),
             ),
         ],

@@ -65,16 +65,16 @@ def mla_decode_kernel(
     c = tl.arange(0, KV_LORA_RANK)
     r = tl.arange(0, ROPE_DIM)
     if SPLIT:
-        first, last, start, stop, base = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
+        first, last, start, stop, base, gap = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
     else:
-        first, last, start, stop, base = part, part + 1, 0, 2147483647, 0
+        first, last, start, stop, base, gap = part, part + 1, 0, 2147483647, 0, 0
 
     for b in range(first, last):
         kv_len = tl.load(kv_lens + b)
         blocks = tl.cdiv(kv_len, BLOCK_N)
         lo = tl.maximum(start - base, 0)
         hi = tl.minimum(stop - base, blocks)
-        base += blocks
+        base += blocks + gap
         mid = tl.minimum(kv_len // BLOCK_N, hi)
         visible = kv_len - q_len + 1 + row // num_q_heads  # [M], tokens that each row sees
         pages = block_table + tl.cast(b, tl.int64) * max_pages

@@ -1,11 +1,12 @@
 """Splitting the cached tokens of a batch into equal parts, and merging what the parts computed.
 
-The KV blocks of all requests are laid end to end and cut into `num_splits` runs of `ceil(total / num_splits)` blocks.
-A run may end one request, cover others whole and begin a third. A request that lies within one run is finished there;
-every other run that touches it leaves a partial in slot `part + request`, which is unique because the next run either
-continues the request or moves on to a later one. Where giving every part the same number of whole requests makes the
-longest part at most a sixteenth longer, nothing is cut and nothing is left to merge. Lengths are read on the device, so
-a captured graph stays right when they change.
+The KV blocks of all requests are laid end to end and cut into `num_splits` runs of equal length. Where lengths differ,
+a gap of `REQUEST_COST` follows each request, so that a run of many short requests has fewer blocks. A run may end one
+request, cover others whole and begin a third. A request that lies within one run is finished there; every other run
+that touches it leaves a partial in slot `part + request`, which is unique because the next run either continues the
+request or moves on to a later one. Where giving every part the same number of whole requests makes the longest part at
+most a sixteenth longer, nothing is cut and nothing is left to merge. Lengths are read on the device, so a captured
+graph stays right when they change.
 
 Partials (float32): `part_out [num_splits + batch, rows, v_dim]`, already divided by the part's own sum, and
 `part_lse [num_splits + batch, rows]`, in base 2. Flash-Decoding (Dao et al., 2023) describes the merge;
@@ -20,21 +21,29 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_wait
 
+REQUEST_COST = tl.constexpr(3)
+"""What a part loses between two requests, in blocks."""
+
 
 @triton.jit
 def _plan(kv_lens, batch, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
-    """Blocks of each request, blocks of a part, whole requests of a part, and whether those are taken uncut."""
+    """Blocks of each request, the gap behind it, length and whole requests of a part, and whether those are uncut."""
     request = tl.arange(0, BATCH_P2)
     blocks = tl.cdiv(tl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)  # [BATCH_P2]
-    payload = tl.maximum(tl.cdiv(tl.sum(blocks, 0), num_splits), 1)
+    total = tl.sum(blocks, 0)
+    most = tl.max(blocks, 0)
+    # of requests of one length every part has as many
+    gap = tl.where(most * batch * 16 <= total * 17, 0, REQUEST_COST)
+    payload = tl.maximum(tl.cdiv(total + gap * batch, num_splits), 1)
     together = tl.cdiv(batch, num_splits)
-    uncut = together * tl.max(blocks, 0) * 16 <= payload * 17
-    return request, blocks, payload, together, uncut
+    uncut = together * most * 16 <= payload * 17
+    return request, blocks, gap, payload, together, uncut
 
 
 @triton.jit
 def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
-    """Requests [first, last) of this part, its block range [start, stop), and where request `first` starts."""
+    """Requests [first, last) of this part, its range [start, stop), where request `first` starts, and the gap behind
+    each."""
     if BATCH_P2 == 1:
         total = tl.cdiv(tl.load(kv_lens), BLOCK_N)
         payload = tl.maximum(tl.cdiv(total, num_splits), 1)
@@ -43,21 +52,23 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
         first = 0
         last = tl.where(start < stop, 1, 0)
         base = 0
+        gap = 0
     else:
-        request, blocks, payload, together, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
-        ends = tl.cumsum(blocks, 0)
+        request, blocks, gap, payload, together, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
+        real = request < batch
+        ends = tl.cumsum(blocks + gap, 0) - gap
         start = part * payload
-        stop = tl.minimum(start + payload, tl.sum(blocks, 0))
-        first = tl.sum((ends <= start).to(tl.int32), 0)
-        last = tl.where(start < stop, tl.sum((ends < stop).to(tl.int32), 0) + 1, first)
-        base = tl.sum(tl.where(request < first, blocks, 0), 0)
+        stop = start + payload
+        first = tl.sum((real & (ends <= start)).to(tl.int32), 0)
+        last = tl.sum((real & (ends - blocks < stop)).to(tl.int32), 0)
+        base = tl.sum(tl.where(request < first, blocks + gap, 0), 0)
         if uncut:
             first = tl.minimum(part * together, batch)
             last = tl.minimum(first + together, batch)
             start = 0
             stop = 1073741824
             base = 0
-    return first, last, start, stop, base
+    return first, last, start, stop, base, gap
 
 
 @triton.jit
@@ -72,7 +83,7 @@ def combine_kernel(
     """
     col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
     row_blocks = tl.cdiv(rows, BLOCK_R)
-    request, blocks, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
+    request, blocks, gap, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
     tiles = tl.where(uncut & (BATCH_P2 > 1), 0, row_blocks * col_blocks * batch)
     if EARLY:
         gdc_wait()
@@ -80,7 +91,7 @@ def combine_kernel(
         b = tile // (row_blocks * col_blocks)
         r0 = tile // col_blocks % row_blocks * BLOCK_R
         c0 = tile % col_blocks * BLOCK_V
-        base = tl.sum(tl.where(request < b, blocks, 0), 0)
+        base = tl.sum(tl.where(request < b, blocks + gap, 0), 0)
         mine = tl.sum(tl.where(request == b, blocks, 0), 0)
         first = base // payload
         count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)

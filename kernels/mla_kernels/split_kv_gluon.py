@@ -3,6 +3,8 @@
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
+from mla_kernels.split_kv import REQUEST_COST
+
 
 @gluon.jit
 def _add(a, b):
@@ -18,7 +20,8 @@ def program(ROWS: gl.constexpr, BLOCK_M: gl.constexpr):
 
 @gluon.jit
 def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P2: gl.constexpr):
-    """Requests [first, last) of this part, and its blocks [start, stop) counted from the start of request `first`."""
+    """Requests [first, last) of this part, its range [start, stop) counted from the start of request `first`, and the
+    gap behind each."""
     if BATCH_P2 == 1:
         total = gl.cdiv(gl.load(kv_lens), BLOCK_N)
         payload = gl.maximum(gl.cdiv(total, num_splits), 1)
@@ -27,28 +30,32 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P
         first = 0
         last = gl.where(start < stop, 1, 0)
         base = 0
+        gap = 0
     else:
         # every warp holds all requests, so that none waits for another
         L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [4], [0])
         request = gl.arange(0, BATCH_P2, L)
         lengths = gl.cdiv(gl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)
         total = gl.sum(lengths, 0)
-        payload = gl.maximum(gl.cdiv(total, num_splits), 1)
+        most = gl.max(lengths, 0)
+        gap = gl.where(most * batch * 16 <= total * 17, 0, REQUEST_COST)
+        payload = gl.maximum(gl.cdiv(total + gap * batch, num_splits), 1)
         together = gl.cdiv(batch, num_splits)
-        if together * gl.max(lengths, 0) * 16 <= payload * 17:
+        if together * most * 16 <= payload * 17:
             first = gl.minimum(part * together, batch)
             last = gl.minimum(first + together, batch)
             start = 0
             stop = 1073741824
             base = 0
         else:
-            ends = gl.associative_scan(lengths, 0, _add)
+            real = request < batch
+            ends = gl.associative_scan(lengths + gap, 0, _add) - gap
             start = part * payload
-            stop = gl.minimum(start + payload, total)
-            first = gl.sum((ends <= start).to(gl.int32), 0)
-            last = gl.where(start < stop, gl.sum((ends < stop).to(gl.int32), 0) + 1, first)
-            base = gl.sum(gl.where(request < first, lengths, 0), 0)
-    return first, last, start - base, stop - base
+            stop = start + payload
+            first = gl.sum((real & (ends <= start)).to(gl.int32), 0)
+            last = gl.sum((real & (ends - lengths < stop)).to(gl.int32), 0)
+            base = gl.sum(gl.where(request < first, lengths + gap, 0), 0)
+    return first, last, start - base, stop - base, gap
 
 
 @gluon.jit
@@ -62,7 +69,7 @@ def request_run(kv_lens, b, start, stop, BLOCK_N: gl.constexpr):
 
 
 @gluon.jit
-def seek(kv_lens, b, last, start, stop, BLOCK_N: gl.constexpr):
+def seek(kv_lens, b, last, start, stop, gap, BLOCK_N: gl.constexpr):
     """The first request from `b` on that this part takes blocks of, or `last`: its number, its length, its blocks
     [lo, hi), and the part's bounds counted from its start."""
     kv_len = 0 * b
@@ -71,7 +78,7 @@ def seek(kv_lens, b, last, start, stop, BLOCK_N: gl.constexpr):
     while (b < last) & (lo >= hi):
         kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, BLOCK_N)
         if lo >= hi:
-            start -= blocks
-            stop -= blocks
+            start -= blocks + gap
+            stop -= blocks + gap
             b += 1
     return b, kv_len, lo, hi, start, stop
