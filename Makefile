@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST_TRITON := build/triton-3.6.0
 DEMO := results/runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
@@ -14,6 +15,10 @@ help: ## Show what there is
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parquet]'
+	@touch $@
+
+$(OLDEST_TRITON)/installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) triton==$(@D:build/triton-%=%)
 	@touch $@
 
 demo: $(VENV)/installed ## Measure a small sweep on this machine and write its report
@@ -28,8 +33,9 @@ check: $(VENV)/installed ## Lint, check the format and the types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-static: $(VENV)/installed ## Hold what the kernels compile to against the baseline of this Triton
+static: $(VENV)/installed $(OLDEST_TRITON)/installed ## Hold what the kernels compile to, with this Triton and the oldest, against the baselines
 	@$(BIN)/mlabench gate --static
+	@PYTHONPATH=$(OLDEST_TRITON) $(BIN)/mlabench gate --static
 
 bench: $(VENV)/installed ## Time the suite itself: overhead and memory of a sweep of 500 small cases
 	$(BIN)/python -m tests.bench.sweep_overhead
@@ -41,4 +47,4 @@ gate: $(VENV)/installed ## Hold RUN (default: the newest run) against BASELINE (
 	@$(BIN)/mlabench gate $(RUN) $(if $(BASELINE),--baseline $(BASELINE))
 
 clean: ## Remove the environment and throw-away runs
-	rm -rf $(VENV) results/runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build results/runs .pytest_cache .mypy_cache .ruff_cache

@@ -179,7 +179,8 @@ def _copy_tile(source, target, LANES: gl.constexpr):
 
 @gluon.jit
 def _score_requests(
-    kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars, first, last, start, stop, gap,
+    kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars, first, last, start, stop,
+    gap,
     scale_log2, HEADS: gl.constexpr, Q_LEN: gl.constexpr,
 ):  # fmt: skip
     """The scoring group: queries in registers, scores, weights, and at the end the sums and the log-sum-exp."""
@@ -313,29 +314,29 @@ def _accumulate_requests(
 
     stage = 0
     phase = 0
-    kv_len = 0 * first
-    lo = 0 * first
-    hi = 0 * first
-    blocks = 0 * first
-    # before the first request comes one without tokens
-    for b in range(first - 1, last):
+    for b in range(first, last):
+        kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
+        start -= blocks + gap
+        stop -= blocks + gap
         acc = gl.zeros([64, 256], gl.float32, OUT)
-        for i in range(lo, hi):
+        # the query's stage is given back like a block's
+        for i in range(gl.where(lo < hi, lo - 1, hi), hi):
             # read well before they are needed
             at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
             mbarrier.wait(bars.index(_WEIGHED + stage), phase)
             next_stage, next_phase = _after(stage, phase)
-            acc = _weigh_values(
-                acc,
-                slots.index(stage),
-                half.index(stage),
-                s_fade.index(stage),
-                kv_len - i * _N,
-                bars,
-                next_stage,
-                next_phase,
-                i + 1 < hi,
-            )
+            if i >= lo:
+                acc = _weigh_values(
+                    acc,
+                    slots.index(stage),
+                    half.index(stage),
+                    s_fade.index(stage),
+                    kv_len - i * _N,
+                    bars,
+                    next_stage,
+                    next_phase,
+                    i + 1 < hi,
+                )
             mbarrier.arrive(bars.index(_USED + stage), count=1)
             load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
                 q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
@@ -344,37 +345,18 @@ def _accumulate_requests(
             )  # fmt: skip
             stage = next_stage
             phase = next_phase
-        is_whole = (lo == 0) & (hi == blocks)
-        lo = 0 * b
-        hi = 0 * b
-        if b + 1 < last:
-            kv_len, lo, hi, blocks = request_run(kv_lens, b + 1, start, stop, _N)
-            start -= blocks + gap
-            stop -= blocks + gap
-        if lo < hi:
-            # the next query's stage is given back before this output is stored, so that loads go on meanwhile
-            at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
-            mbarrier.wait(bars.index(_WEIGHED + stage), phase)
-            mbarrier.arrive(bars.index(_USED + stage), count=1)
-            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
-                q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
-                load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
-                rows, COL, FULL, PAGE_SIZE, True,
-            )  # fmt: skip
-            stage, phase = _after(stage, phase)
-        if b >= first:
-            mbarrier.wait(bars.index(_NORMED), (b - first) & 1)
-            acc = acc * s_norm.load(ROW)[:, None]
-            mbarrier.arrive(bars.index(_TAKEN), count=1)
-            row = row0 + gl.arange(0, 64, ROW)
-            col = COL + gl.arange(0, 256, gl.SliceLayout(0, OUT))
-            ok = (row < rows)[:, None] & (col < 512)[None, :]
-            if is_whole:
-                cell = gl.cast(b, gl.int64) * rows + row
-                gl.store(out + cell[:, None] * 512 + col[None, :], acc.to(out.dtype.element_ty), mask=ok)
-            else:
-                cell = gl.cast(part + b, gl.int64) * rows + row
-                gl.store(part_out + cell[:, None] * 512 + col[None, :], acc, mask=ok)
+        mbarrier.wait(bars.index(_NORMED), (b - first) & 1)
+        acc = acc * s_norm.load(ROW)[:, None]
+        mbarrier.arrive(bars.index(_TAKEN), count=1)
+        row = row0 + gl.arange(0, 64, ROW)
+        col = COL + gl.arange(0, 256, gl.SliceLayout(0, OUT))
+        ok = (row < rows)[:, None] & (col < 512)[None, :]
+        if (lo == 0) & (hi == blocks):
+            cell = gl.cast(b, gl.int64) * rows + row
+            gl.store(out + cell[:, None] * 512 + col[None, :], acc.to(out.dtype.element_ty), mask=ok)
+        else:
+            cell = gl.cast(part + b, gl.int64) * rows + row
+            gl.store(part_out + cell[:, None] * 512 + col[None, :], acc, mask=ok)
 
 
 @gluon.jit

@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_wait
 
-REQUEST_COST = tl.constexpr(3)
+REQUEST_COST = tl.constexpr(4)
 """What a part loses between two requests, in blocks."""
 
 
