@@ -30,24 +30,19 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
+from mla_kernels.paged_gluon import BLOCK, block_rows, load_block, unsupported_pages
 from mla_kernels.split_kv import bind_partials, even_splits, num_sms
 from mla_kernels.split_kv_gluon import part_bounds, program, request_run, seek
 
 ROWS = 64
 """Query rows of a program: the M of one warp-group product."""
 
-TOKENS = 64
-"""Tokens of a block."""
-
-HALF_BLOCK = 32
-"""Tokens of the smallest page."""
-
 STAGES = 3
 
 GROUP_REGISTERS = 160
 """Of a thread that accumulates: 128 hold the output. The scoring group has what is left, 184."""
 
-_N = gl.constexpr(TOKENS)
+_N = gl.constexpr(BLOCK)
 _STAGES = gl.constexpr(STAGES)
 _GROUP_REGISTERS = gl.constexpr(GROUP_REGISTERS)
 
@@ -64,25 +59,6 @@ _BARS = gl.constexpr(6 * STAGES + 2)
 
 
 @gluon.jit
-def _box_row(block_table, max_pages, b, last, token, kv_len, PAGE_SIZE: gl.constexpr):
-    """Row of the cache of the box that starts at `token`; of the request's last box if it starts past the end."""
-    BOX: gl.constexpr = min(_N, PAGE_SIZE)
-    token = gl.maximum(gl.minimum(token, (kv_len - 1) // BOX * BOX), 0)
-    pages = block_table + gl.cast(b, gl.int64) * max_pages
-    return gl.load(pages + token // PAGE_SIZE, mask=b < last, other=0) * PAGE_SIZE + token % PAGE_SIZE
-
-
-@gluon.jit
-def _block_rows(block_table, max_pages, b, last, block, kv_len, PAGE_SIZE: gl.constexpr):
-    """Rows of the cache at which a block's two halves lie; with pages as large as a block, the first says it all."""
-    at0 = _box_row(block_table, max_pages, b, last, block * _N, kv_len, PAGE_SIZE)
-    at1 = at0
-    if PAGE_SIZE < _N:
-        at1 = _box_row(block_table, max_pages, b, last, block * _N + PAGE_SIZE, kv_len, PAGE_SIZE)
-    return at0, at1
-
-
-@gluon.jit
 def _load_query(q_tiles, q_rope_tiles, row, COL: gl.constexpr, half, slots, stage, bars, FULL: gl.constexpr):
     """Start loading 256 columns of the query into a stage, as if it were a block."""
     mbarrier.expect(bars.index(FULL + stage), 64 * 256 * 2)
@@ -90,33 +66,6 @@ def _load_query(q_tiles, q_rope_tiles, row, COL: gl.constexpr, half, slots, stag
     if COL == 0:
         mbarrier.expect(bars.index(_FULL_ROPE + stage), 64 * 64 * 2)
         tma.async_copy_global_to_shared(q_rope_tiles, [row, 512], bars.index(_FULL_ROPE + stage), slots.index(stage))
-
-
-@gluon.jit
-def _load_block(kv_tiles, at0, at1, COL: gl.constexpr, half, stage, bars, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr):
-    """Start loading 256 columns of a block, from COL on."""
-    bar = bars.index(FULL + stage)
-    mbarrier.expect(bar, _N * 256 * 2)
-    if PAGE_SIZE >= _N:
-        tma.async_copy_global_to_shared(kv_tiles, [at0, COL], bar, half.index(stage))
-    else:
-        boxes = half._reinterpret(half.dtype, [_STAGES * 8, 32, 64], kv_tiles.layout)
-        for c in gl.static_range(4):
-            tma.async_copy_global_to_shared(kv_tiles, [at0, COL + c * 64], bar, boxes.index(stage * 8 + c * 2))
-            tma.async_copy_global_to_shared(kv_tiles, [at1, COL + c * 64], bar, boxes.index(stage * 8 + c * 2 + 1))
-
-
-@gluon.jit
-def _load_rope(rope_tiles, at0, at1, slots, stage, bars, PAGE_SIZE: gl.constexpr):
-    """Start loading a block's rope columns."""
-    bar = bars.index(_FULL_ROPE + stage)
-    mbarrier.expect(bar, _N * 64 * 2)
-    if PAGE_SIZE >= _N:
-        tma.async_copy_global_to_shared(rope_tiles, [at0, 512], bar, slots.index(stage))
-    else:
-        boxes = slots._reinterpret(slots.dtype, [_STAGES * 2, 32, 64], rope_tiles.layout)
-        tma.async_copy_global_to_shared(rope_tiles, [at0, 512], bar, boxes.index(stage * 2))
-        tma.async_copy_global_to_shared(rope_tiles, [at1, 512], bar, boxes.index(stage * 2 + 1))
 
 
 @gluon.jit
@@ -246,22 +195,29 @@ def _blank_unused(half, unused_from):
 
 @gluon.jit
 def _load_next(
-    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
+    q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1, at2, at3,
     b, ahead, kv_len, lo, hi, start, stop, gap, last, row0,
     ROWS: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr, REFILL: gl.constexpr,
 ):  # fmt: skip
-    """Start loading block `ahead` of request `b`, which lies at `at0` and `at1`, or its query if that comes before its
+    """Start loading block `ahead` of request `b`, which lies at `at0` to `at3`, or its query if that comes before its
     first block `lo`. Returns what comes next."""
     if b < last:
         is_block = ahead >= lo
         if is_block:
-            _load_block(kv_tiles, at0, at1, COL, half, stage, bars, FULL, PAGE_SIZE)
+            mbarrier.expect(bars.index(FULL + stage), _N * 256 * 2)
+            load_block(
+                kv_tiles, at0, at1, at2, at3, half, stage, bars.index(FULL + stage), _STAGES, COL, 256, PAGE_SIZE
+            )
         if COL == 0:
             if REFILL:
                 # the other group is done with the weights, which lie where the rope columns go
                 mbarrier.wait(bars.index(_USED + stage), phase)
             if is_block:
-                _load_rope(rope_tiles, at0, at1, slots, stage, bars, PAGE_SIZE)
+                mbarrier.expect(bars.index(_FULL_ROPE + stage), _N * 64 * 2)
+                load_block(
+                    rope_tiles, at0, at1, at2, at3, slots, stage, bars.index(_FULL_ROPE + stage), _STAGES, 512, 64,
+                    PAGE_SIZE,
+                )  # fmt: skip
         if ahead < lo:
             _load_query(q_tiles, q_rope_tiles, b * ROWS + row0, COL, half, slots, stage, bars, FULL)
         ahead += 1
@@ -305,9 +261,9 @@ def _accumulate_requests(
     load_b, load_len, load_lo, load_hi, load_start, load_stop = seek(kv_lens, first, last, start, stop, gap, _N)
     ahead = load_lo - 1
     for j in range(_STAGES):
-        at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
+        at0, at1, at2, at3 = block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
         load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
-            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, j, 0, at0, at1,
+            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, j, 0, at0, at1, at2, at3,
             load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
             rows, COL, FULL, PAGE_SIZE, False,
         )  # fmt: skip
@@ -322,7 +278,7 @@ def _accumulate_requests(
         # the query's stage is given back like a block's
         for i in range(gl.where(lo < hi, lo - 1, hi), hi):
             # read well before they are needed
-            at0, at1 = _block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
+            at0, at1, at2, at3 = block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
             mbarrier.wait(bars.index(_WEIGHED + stage), phase)
             next_stage, next_phase = _after(stage, phase)
             if i >= lo:
@@ -339,8 +295,8 @@ def _accumulate_requests(
                 )
             mbarrier.arrive(bars.index(_USED + stage), count=1)
             load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
-                q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1,
-                load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
+                q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase,
+                at0, at1, at2, at3, load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
                 rows, COL, FULL, PAGE_SIZE, True,
             )  # fmt: skip
             stage = next_stage
@@ -440,7 +396,7 @@ def bind(
     makes a request's result independent of the rest of the batch).
 
     Raises ValueError for tensors that contradict each other, NotImplementedError for what it cannot do: another GPU
-    than sm_90, float32, other dims than 512 + 64, page sizes other than 32 and multiples of 64.
+    than sm_90, float32, other dims than 512 + 64, page sizes other than 16, 32 and multiples of 64.
     """
     check_mla(q, kv_cache, block_table, kv_lens, out, lse)
     batch, q_len, num_q_heads, kv_dim = q.shape
@@ -450,16 +406,15 @@ def bind(
     rows = q_len * num_q_heads
     row_blocks = triton.cdiv(rows, ROWS)
     sms = num_sms(q.device)
-    splits = num_splits or even_splits(sms // row_blocks, batch, triton.cdiv(block_table.shape[1] * page_size, TOKENS))
+    splits = num_splits or even_splits(sms // row_blocks, batch, triton.cdiv(block_table.shape[1] * page_size, BLOCK))
     tokens = kv_cache.view(num_pages * page_size, kv_dim)
     flat_q = q.view(batch * rows, kv_dim)
     q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 256), tiles(flat_q, ROWS, 64)
-    whole = page_size % TOKENS == 0
-    kv_tiles = tiles(tokens, TOKENS, 256) if whole else tiles(tokens, HALF_BLOCK, 64)
-    rope_tiles = tiles(tokens, TOKENS if whole else HALF_BLOCK, 64)
+    box = min(BLOCK, page_size)
+    kv_tiles, rope_tiles = tiles(tokens, box, 256 if box == BLOCK else 64), tiles(tokens, box, 64)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     grid = ((splits if splits > 1 else batch) * row_blocks,)
-    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
+    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=BLOCK)
 
     def run() -> None:
         mla_decode_many_rows_kernel[grid](
@@ -470,14 +425,9 @@ def bind(
         )  # fmt: skip
         partials.combine()
 
-    return Launch(
-        {"block_m": ROWS, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run
-    )
+    return Launch({"block_m": ROWS, "block_n": BLOCK, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run)
 
 
 def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
     """Why the kernel cannot take such tensors; empty where it can."""
-    page_size = kv_cache.shape[1]
-    if page_size % TOKENS and page_size != HALF_BLOCK:
-        return f"page_size {page_size}; {HALF_BLOCK} and multiples of {TOKENS} are supported"
-    return unsupported_tensors(q, kv_lora_rank)
+    return unsupported_tensors(q, kv_lora_rank) or unsupported_pages(kv_cache.shape[1])

@@ -23,20 +23,18 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
+from mla_kernels.paged_gluon import BLOCK, block_rows, load_block, unsupported_pages
 from mla_kernels.split_kv import bind_partials, even_splits, num_sms
 from mla_kernels.split_kv_gluon import part_bounds, program, request_run
 
 ROWS = 16
 """Query rows of a program. 32 were slower with short batches and, with long ones, no faster than 64."""
 
-TOKENS = 64
-"""Tokens of a block: the M of one warp-group product."""
-
 STAGES = 2
 
 PRODUCER_REGISTERS = 40
 
-_N = gl.constexpr(TOKENS)
+_N = gl.constexpr(BLOCK)
 _STAGES = gl.constexpr(STAGES)
 _PRODUCER_REGISTERS = gl.constexpr(PRODUCER_REGISTERS)
 
@@ -49,14 +47,6 @@ _BARS = gl.constexpr(4 * STAGES)
 
 
 @gluon.jit
-def _block_row(block_table, max_pages, b, block, PAGE_SIZE: gl.constexpr):
-    """Row of the cache at which a block lies."""
-    token = block * _N
-    page = gl.load(block_table + gl.cast(b, gl.int64) * max_pages + token // PAGE_SIZE)
-    return page * PAGE_SIZE + token % PAGE_SIZE
-
-
-@gluon.jit
 def _load_requests(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, s_q, s_q_rope, s_k, s_rope, bars,
     first, last, start, stop, gap, row0, ROWS: gl.constexpr, PAGE_SIZE: gl.constexpr, R: gl.constexpr,
@@ -65,11 +55,11 @@ def _load_requests(
     it = 0
     req = 0
     for b in range(first, last):
-        _, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
+        kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
         start -= blocks + gap
         stop -= blocks + gap
         if lo < hi:
-            at = _block_row(block_table, max_pages, b, lo, PAGE_SIZE)
+            at0, at1, at2, at3 = block_rows(block_table, max_pages, b, last, lo, kv_len, PAGE_SIZE)
             buffer = req & 1
             mbarrier.wait(bars.index(_Q_EMPTY + buffer), ((req >> 1) & 1) ^ 1)
             mbarrier.expect(bars.index(_Q_FULL + buffer), R * 576 * 2)
@@ -80,13 +70,17 @@ def _load_requests(
             )
             req += 1
             for i in range(lo, hi):
-                next_at = _block_row(block_table, max_pages, b, gl.minimum(i + 1, hi - 1), PAGE_SIZE)
+                next0, next1, next2, next3 = block_rows(block_table, max_pages, b, last, i + 1, kv_len, PAGE_SIZE)
                 stage = it & 1
                 mbarrier.wait(bars.index(_EMPTY + stage), ((it >> 1) & 1) ^ 1)
-                mbarrier.expect(bars.index(_FULL + stage), _N * 576 * 2)
-                tma.async_copy_global_to_shared(kv_tiles, [at, 0], bars.index(_FULL + stage), s_k.index(stage))
-                tma.async_copy_global_to_shared(rope_tiles, [at, 512], bars.index(_FULL + stage), s_rope.index(stage))
-                at = next_at
+                bar = bars.index(_FULL + stage)
+                mbarrier.expect(bar, _N * 576 * 2)
+                load_block(kv_tiles, at0, at1, at2, at3, s_k, stage, bar, _STAGES, 0, 512, PAGE_SIZE)
+                load_block(rope_tiles, at0, at1, at2, at3, s_rope, stage, bar, _STAGES, 512, 64, PAGE_SIZE)
+                at0 = next0
+                at1 = next1
+                at2 = next2
+                at3 = next3
                 it += 1
 
 
@@ -188,8 +182,10 @@ def mla_decode_few_rows_kernel(
         first, last, start, stop, gap = part, part + 1, 0, 1073741824, 0
 
     dtype: gl.constexpr = kv_tiles.dtype
-    s_k = gl.allocate_shared_memory(dtype, [_STAGES, _N, 512], kv_tiles.layout)
-    s_rope = gl.allocate_shared_memory(dtype, [_STAGES, _N, 64], rope_tiles.layout)
+    BLOCK_TILE: gl.constexpr = gl.NVMMASharedLayout.get_default_for([_N, 512], dtype)
+    ROPE_TILE: gl.constexpr = gl.NVMMASharedLayout.get_default_for([_N, 64], dtype)
+    s_k = gl.allocate_shared_memory(dtype, [_STAGES, _N, 512], BLOCK_TILE)
+    s_rope = gl.allocate_shared_memory(dtype, [_STAGES, _N, 64], ROPE_TILE)
     s_q = gl.allocate_shared_memory(dtype, [_STAGES, R, 512], q_tiles.layout)
     s_q_rope = gl.allocate_shared_memory(dtype, [_STAGES, R, 64], q_rope_tiles.layout)
     s_p = gl.allocate_shared_memory(dtype, [_N, R], gl.NVMMASharedLayout.get_default_for([_N, R], dtype))
@@ -242,14 +238,15 @@ def bind(
         raise NotImplementedError(reason)
     rows = q_len * num_q_heads
     row_blocks = triton.cdiv(rows, ROWS)
-    most_blocks = triton.cdiv(block_table.shape[1] * page_size, TOKENS)
+    most_blocks = triton.cdiv(block_table.shape[1] * page_size, BLOCK)
     splits = num_splits or even_splits(max(1, num_sms(q.device) // row_blocks), batch, most_blocks)
     grid = ((splits if splits > 1 else batch) * row_blocks,)
     tokens, flat_q = kv_cache.view(num_pages * page_size, kv_dim), q.view(batch * rows, kv_dim)
     q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 512), tiles(flat_q, ROWS, 64)
-    kv_tiles, rope_tiles = tiles(tokens, TOKENS, 512), tiles(tokens, TOKENS, 64)
+    box = min(BLOCK, page_size)
+    kv_tiles, rope_tiles = tiles(tokens, box, 512 if box == BLOCK else 64), tiles(tokens, box, 64)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
-    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=TOKENS)
+    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=BLOCK)
 
     def run() -> None:
         mla_decode_few_rows_kernel[grid](
@@ -260,14 +257,9 @@ def bind(
         )  # fmt: skip
         partials.combine()
 
-    return Launch(
-        {"block_m": ROWS, "block_n": TOKENS, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run
-    )
+    return Launch({"block_m": ROWS, "block_n": BLOCK, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run)
 
 
 def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
     """Why the kernel cannot take such tensors; empty where it can."""
-    page_size = kv_cache.shape[1]
-    if page_size % TOKENS:
-        return f"page_size {page_size}; multiples of {TOKENS} are supported"
-    return unsupported_tensors(q, kv_lora_rank)
+    return unsupported_tensors(q, kv_lora_rank) or unsupported_pages(kv_cache.shape[1])

@@ -54,10 +54,10 @@ def _shape(draw: random.Random, seed: int) -> Shape:
     if seed % 4 == 1:
         num_q_heads = draw.choice((draw.randint(1, 16), 16))
         q_len = draw.randint(1, min(8, 16 // num_q_heads))
-        ranks, pages = ((512, 64),), (64, 128)
+        ranks, pages = ((512, 64),), (16, 32, 64, 128)
     elif seed % 4 == 3:
         num_q_heads = draw.choice((draw.randint(17, 128), draw.choice((20, 40, 64, 96, 128))))
-        ranks, pages = ((512, 64),), (32, 64, 128)
+        ranks, pages = ((512, 64),), (16, 32, 64, 128)
         sizes = draw.choice((sizes, sizes[:2]))
     kv_lora_rank, rope_dim = draw.choice(ranks)
     return Shape(

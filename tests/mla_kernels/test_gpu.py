@@ -84,10 +84,12 @@ def test_mla_page_sizes_of_whole_blocks(num_q_heads, q_len, page_size, kernel):
     check_mla(mla_inputs((1000, 65, 3, 64), q_len, num_q_heads, page_size), kernel)
 
 
+@pytest.mark.parametrize("page_size", [16, 32])
 @pytest.mark.parametrize("num_splits", [None, 1])
-@on_mla_kernels((16, 2), (20, 3), (128, 1), kernels=("mla_decode_gluon",))
-def test_mla_blocks_of_two_pages(num_q_heads, q_len, num_splits, kernel):
-    check_mla(mla_inputs((1000, 65, 3, 0, 32, 33, 64), q_len, num_q_heads, 32), kernel, num_splits=num_splits)
+@on_mla_kernels((16, 2), (20, 3), (128, 1), kernels=("mla_decode_gluon", "mla_decode_gluon_few_rows"))
+def test_mla_blocks_of_several_pages(num_q_heads, q_len, num_splits, page_size, kernel):
+    inputs = mla_inputs((1000, 65, 3, 0, 16, 17, 32, 33, 64), q_len, num_q_heads, page_size)
+    check_mla(inputs, kernel, num_splits=num_splits)
 
 
 @pytest.mark.parametrize("lens", [(131072,), (200000, 3), (8192,) * 8, (4096,) * 32])
@@ -204,7 +206,7 @@ def test_a_captured_graph_that_cut_no_request_cuts_when_lengths_differ(num_q_hea
         (TRITON, 64, {}),
         (TRITON, 64, {"use_tma": 0}),
         pytest.param("mla_decode_gluon", 64, {}, marks=needs_hopper),
-        pytest.param("mla_decode_gluon", 32, {}, marks=needs_hopper),
+        pytest.param("mla_decode_gluon", 16, {}, marks=needs_hopper),
         pytest.param("mla_decode_gluon_few_rows", 64, {}, marks=needs_hopper),
     ],
 )

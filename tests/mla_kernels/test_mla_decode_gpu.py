@@ -49,9 +49,11 @@ def wrong_requests(inputs, kv_lora_rank, out, lse) -> list[str]:
         (16, 3, 64, "mla_decode_gluon_few_rows"),
         (64, 3, 64, "mla_decode_gluon_few_rows"),
         (64, 40, 64, "mla_decode_gluon"),
-        (16, 3, 32, "mla_decode_gluon"),
-        (64, 3, 32, "mla_decode_gluon"),
-        (64, 3, 16, "mla_decode_triton"),
+        (16, 3, 32, "mla_decode_gluon_few_rows"),
+        (64, 40, 32, "mla_decode_gluon"),
+        (64, 3, 16, "mla_decode_gluon_few_rows"),
+        (64, 40, 16, "mla_decode_gluon"),
+        (64, 3, 1, "mla_decode_triton"),
     ],
 )
 def test_the_kernel_picked_is_right(num_q_heads, batch, page_size, kernel):
