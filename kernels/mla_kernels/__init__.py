@@ -6,11 +6,14 @@
   for the rest; `mla_decode_torch`: the same in plain torch
 - `mla_recompute_decode_torch`: MLA that expands K and V from the latent cache at every step
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
-- `reference`: float64 references of all three, for checking
+- `mla_prefill_torch`, `grouped_prefill_torch`: prefill, packed and causal, of absorbed MLA and of grouped attention
+- `reference`: float64 references of all, for checking
 - `online_softmax`: what the Triton kernels do with one block of the cache
-- `gluon_sm90`: what the Gluon kernels share
+- `gluon_sm90`, `paged_gluon`: what the Gluon kernels share; how they read pages
 - `split_kv`, `split_kv_gluon`: how the Triton and Gluon kernels split the cached tokens and merge the parts
 - `paged_torch`: what the torch kernels share: where the tokens of a request lie, and the copy of them
+- `mla_layer_torch`, `grouped_layer_torch`, `layer_torch`: the parts of a layer around the core
+- `layer_parts`: what those parts cost, from a layer's dimensions; `rope`: rotary embedding
 - `launch`: the object that every `bind` returns
 
 Nothing is imported here, so that the torch files work where triton is not installed. kernels/README.md has the maths

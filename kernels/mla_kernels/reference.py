@@ -1,13 +1,15 @@
-"""Float64 references of the three decode forms, for checking kernels; never timed.
+"""Float64 references of decode and prefill, for checking kernels; never timed.
 
 They share one definition of the contract (kernels/README.md): query i of a request sits at position
 kv_len - q_len + i and sees positions up to its own; one that sees nothing gets out 0 and lse -inf. Every function
-returns `(out, lse)` in float64 and works on any device, one request and one slice of heads at a time, so that
-temporaries stay within TEMPORARY_BYTES whatever the length.
+returns `(out, lse)` in float64 and works on any device, one request, one slice of heads and, in prefill, one block of
+queries at a time, so that temporaries stay within TEMPORARY_BYTES whatever the length.
 
 Sources: grouped-query attention, Ainslie et al. 2023 (arXiv 2305.13245); MLA and its absorption, DeepSeek-V2
 (arXiv 2405.04434), section 2.1.
 """
+
+from itertools import pairwise
 
 import torch
 
@@ -22,22 +24,39 @@ def grouped_decode(q, k_cache, v_cache, block_table, kv_lens, softmax_scale):
     kv_lens int32 `[batch]`; any float dtypes. Returns out `[batch, q_len, num_q_heads, v_dim]` and
     lse `[batch, q_len, num_q_heads]`, float64, lse in natural log.
     """
-    _, q_len, num_q_heads, qk_dim = q.shape
-    num_kv_heads, v_dim = k_cache.shape[2], v_cache.shape[3]
+    batch, q_len = q.shape[:2]
+    starts = torch.arange(batch + 1) * q_len
+    out, lse = grouped_prefill(q.flatten(0, 1), k_cache, v_cache, block_table, kv_lens, starts, softmax_scale)
+    return out.unflatten(0, (batch, q_len)), lse.unflatten(0, (batch, q_len))
+
+
+def grouped_prefill(q, k_cache, v_cache, block_table, kv_lens, q_starts, softmax_scale):
+    """The same for requests with a number of queries each, packed one behind the other.
+
+    q `[total_q, num_q_heads, qk_dim]`, q_starts int32 `[batch + 1]`: request b has the queries from q_starts[b] up to
+    q_starts[b + 1]. Returns out `[total_q, num_q_heads, v_dim]` and lse `[total_q, num_q_heads]`.
+    """
+    _, num_q_heads, qk_dim = q.shape
+    num_kv_heads, v_dim = v_cache.shape[2:]
     group = num_q_heads // num_kv_heads
     out, lse = _empty_results(q, v_dim)
-    for b, kv_len in enumerate(kv_lens.tolist()):
+    for b, ((start, stop), kv_len) in enumerate(zip(pairwise(q_starts.tolist()), kv_lens.tolist(), strict=True)):
         slots = _slots(block_table[b], kv_len, k_cache.shape[1])
-        step = _heads_at_once(kv_len, qk_dim + v_dim + q_len * group)
+        block = min(stop - start, _queries_at_once(kv_len, group))
+        step = _heads_at_once(kv_len, qk_dim + v_dim + block * group)
         for h in range(0, num_kv_heads, step):
             heads = slice(h, min(h + step, num_kv_heads))
             k = _gather(k_cache[:, :, heads], slots).transpose(0, 1)  # [kv heads, kv_len, qk_dim]
             v = _gather(v_cache[:, :, heads], slots).transpose(0, 1)
             q_heads = slice(heads.start * group, heads.stop * group)
-            rows = q[b, :, q_heads].double().unflatten(1, (-1, group)).permute(1, 2, 0, 3).flatten(1, 2)
-            o, e = _attend(rows, k, v, softmax_scale, q_len)  # rows: group x q_len, query index innermost
-            out[b, :, q_heads] = o.unflatten(1, (group, q_len)).permute(2, 0, 1, 3).flatten(1, 2)
-            lse[b, :, q_heads] = e.unflatten(1, (group, q_len)).permute(2, 0, 1).flatten(1, 2)
+            for first in range(start, stop, max(block, 1)):
+                queries = slice(first, min(first + block, stop))
+                count, seen = queries.stop - first, max(0, kv_len - (stop - queries.stop))
+                rows = q[queries, q_heads].double().unflatten(1, (-1, group)).permute(1, 2, 0, 3).flatten(1, 2)
+                # rows: group x queries, query index innermost
+                o, e = _attend(rows, k[:, :seen], v[:, :seen], softmax_scale, count)
+                out[queries, q_heads] = o.unflatten(1, (group, count)).permute(2, 0, 1, 3).flatten(1, 2)
+                lse[queries, q_heads] = e.unflatten(1, (group, count)).permute(2, 0, 1).flatten(1, 2)
     return out, lse
 
 
@@ -49,6 +68,15 @@ def mla_absorbed_decode(q, kv_cache, block_table, kv_lens, kv_lora_rank, softmax
     """
     k_cache = kv_cache.unsqueeze(2)
     return grouped_decode(q, k_cache, k_cache[..., :kv_lora_rank], block_table, kv_lens, softmax_scale)
+
+
+def mla_absorbed_prefill(q, kv_cache, block_table, kv_lens, q_starts, kv_lora_rank, softmax_scale):
+    """The same for packed requests: q `[total_q, num_q_heads, kv_lora_rank + qk_rope_head_dim]`, as `grouped_prefill`.
+
+    Returns out `[total_q, num_q_heads, kv_lora_rank]` and lse `[total_q, num_q_heads]`.
+    """
+    k_cache = kv_cache.unsqueeze(2)
+    return grouped_prefill(q, k_cache, k_cache[..., :kv_lora_rank], block_table, kv_lens, q_starts, softmax_scale)
 
 
 def mla_recompute_decode(q, kv_cache, kv_b_proj, block_table, kv_lens, v_head_dim, softmax_scale):
@@ -85,6 +113,11 @@ def _empty_results(q, v_dim):
 def _heads_at_once(kv_len: int, numbers_per_token: int) -> int:
     """Heads whose float64 copies and scores fit TEMPORARY_BYTES, counted twice for intermediate results."""
     return max(1, TEMPORARY_BYTES // (16 * max(kv_len, 1) * numbers_per_token))
+
+
+def _queries_at_once(kv_len: int, group: int) -> int:
+    """Queries of one head's group whose scores take a quarter of TEMPORARY_BYTES; there are up to four such arrays."""
+    return max(1, TEMPORARY_BYTES // (32 * max(kv_len, 1) * group))
 
 
 def _slots(pages, kv_len: int, page_size: int):

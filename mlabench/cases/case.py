@@ -16,6 +16,7 @@ from mlabench.cases.tensors import CASE_DTYPES, DTYPE_BYTES, TensorSpec
 from mlabench.errors import UsageError, near_names
 
 KvLenDist = Literal["uniform", "ragged"]
+Phase = Literal["decode", "prefill"]
 
 VARIANTS: dict[str, type[Grouped] | type[Mla]] = {"mha": Grouped, "gqa": Grouped, "mqa": Grouped, "mla": Mla}
 """What a variant's name builds."""
@@ -25,10 +26,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "form": FORMS,
     "kv_len_dist": get_args(KvLenDist),
     "dtype": CASE_DTYPES,
-    "phase": ("decode",),
+    "phase": get_args(Phase),
     "scope": ("core",),
 }
 """The values of each field that is a word."""
+
+BLOCK_TABLE = "block_table"
 
 RAGGED_SIGMA = 1.0
 """Standard deviation of the logarithm of a ragged batch's lengths."""
@@ -49,7 +52,7 @@ class Variant(Protocol):
 
     @property
     def contract(self) -> str:
-        """The set of tensors that its kernels take."""
+        """The set of tensors that its kernels take in decode; see `Case.contract`."""
         ...
 
     @property
@@ -71,8 +74,8 @@ class Variant(Protocol):
         """The variant's own values by name."""
         ...
 
-    def tensors(self, batch: int, q_len: int, num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
-        """Query, cache, weight and output tensors of one call."""
+    def tensors(self, queries: tuple[int, ...], num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
+        """Query, cache, weight and output tensors of one call; `queries` are the dimensions that count its queries."""
         ...
 
     def flops(self, attended_pairs: int, cached_tokens: int) -> int:
@@ -85,7 +88,9 @@ class Case:
     """One point: a variant, its phase and scope, and the shape of the batch.
 
     `kv_len` counts the cached tokens of a request, its `q_len` new ones included; in a `ragged` batch it is the mean.
-    `models` names the presets with this very shape and is no part of the identity.
+    In decode every request has `q_len` new tokens; in the prefill of a ragged batch that is a mean too, and each
+    request has the same share of new tokens. `models` names the presets with this very shape and is no part of the
+    identity.
     """
 
     variant: Variant
@@ -136,16 +141,38 @@ class Case:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
+    def contract(self) -> str:
+        """The set of tensors that the case's kernels take: the variant's, with `_prefill` behind it in that phase."""
+        return f"{self.variant.contract}_prefill" if self.phase == "prefill" else self.variant.contract
+
+    @property
     def label(self) -> str:
         """One line for people."""
         ragged = " ragged" if self.kv_len_dist == "ragged" else ""
-        tokens = f" q_len {self.q_len}" if self.q_len > 1 else ""
+        phase = " prefill" if self.phase == "prefill" else ""
+        tokens = f"{phase} q_len {self.q_len}" if phase or self.q_len > 1 else ""
         return f"{self.variant.label} batch {self.batch}{tokens} kv_len {self.kv_len}{ragged} {self.dtype}"
 
     @property
     def kv_lens(self) -> tuple[int, ...]:
-        """Cached tokens of each request; they sum to `batch * kv_len` unless the floor of `q_len` binds."""
-        return _kv_lens(self.batch, self.kv_len, self.q_len, self.kv_len_dist)
+        """Cached tokens of each request; they sum to `batch * kv_len` unless the least one of a request binds.
+
+        That is `q_len` in decode, and 1 in prefill.
+        """
+        least = self.q_len if self.phase == "decode" else 1
+        return _kv_lens(self.batch, self.kv_len, least, self.kv_len_dist)
+
+    @property
+    def q_lens(self) -> tuple[int, ...]:
+        """New tokens of each request; in prefill at least one, and as large a share of its tokens as in the mean."""
+        if self.phase == "decode":
+            return (self.q_len,) * self.batch
+        return tuple(max(1, round(length * self.q_len / self.kv_len)) for length in self.kv_lens)
+
+    @property
+    def new_tokens(self) -> int:
+        """Queries of one call, over the batch."""
+        return sum(self.q_lens)
 
     @property
     def max_pages_per_request(self) -> int:
@@ -160,12 +187,15 @@ class Case:
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """Every tensor of one call."""
-        shape = (self.batch, self.q_len, self.num_pages, self.page_size, self.dtype)
+        packed = self.phase == "prefill"
+        queries = (self.new_tokens,) if packed else (self.batch, self.q_len)
+        starts = (TensorSpec("q_starts", (self.batch + 1,), "int32", "table"),) if packed else ()
         return (
-            *self.variant.tensors(*shape),
-            TensorSpec("lse", (self.batch, self.q_len, self.variant.num_q_heads), "float32", "output"),
-            TensorSpec("block_table", (self.batch, self.max_pages_per_request), "int32", "table"),
+            *self.variant.tensors(queries, self.num_pages, self.page_size, self.dtype),
+            TensorSpec("lse", (*queries, self.variant.num_q_heads), "float32", "output"),
+            TensorSpec(BLOCK_TABLE, (self.batch, self.max_pages_per_request), "int32", "table"),
             TensorSpec("kv_lens", (self.batch,), "int32", "table"),
+            *starts,
         )
 
     @property
@@ -176,8 +206,8 @@ class Case:
     @property
     def attended_pairs(self) -> int:
         """Query-key pairs under the causal mask among the new tokens."""
-        hidden = self.q_len * (self.q_len - 1) // 2
-        return sum(self.q_len * length - hidden for length in self.kv_lens)
+        lengths = zip(self.q_lens, self.kv_lens, strict=True)
+        return sum(q_len * kv_len - q_len * (q_len - 1) // 2 for q_len, kv_len in lengths)
 
     @property
     def kv_cache_bytes_per_token(self) -> int:
@@ -186,7 +216,7 @@ class Case:
 
     @property
     def kv_cache_bytes(self) -> int:
-        """Cache bytes of the batch's tokens in one layer; what one decode step must read."""
+        """Cache bytes of the batch's tokens in one layer; what one call must read."""
         return self.kv_cache_bytes_per_token * self.cached_tokens
 
     @property
@@ -203,12 +233,11 @@ class Case:
     def bytes_moved(self) -> int:
         """The least traffic of one call: every input, cached token and weight read once, every output written once.
 
-        Of the tables the lengths and the entries that name a page; a ragged batch's table has others, which nothing
-        reads.
+        Of the block table only the entries that name a page; a ragged batch's has others, which nothing reads.
         """
-        tables = (self.num_pages + self.batch) * DTYPE_BYTES["int32"]
-        whole = sum(spec.nbytes for spec in self.specs if spec.role not in ("kv_cache", "table"))
-        return self.kv_cache_bytes + tables + whole
+        page_ids = self.num_pages * DTYPE_BYTES["int32"]
+        whole = sum(spec.nbytes for spec in self.specs if spec.role != "kv_cache" and spec.name != BLOCK_TABLE)
+        return self.kv_cache_bytes + page_ids + whole
 
     @property
     def flops(self) -> int:
@@ -217,12 +246,12 @@ class Case:
 
 
 @lru_cache(maxsize=256)
-def _kv_lens(batch: int, kv_len: int, q_len: int, dist: str) -> tuple[int, ...]:
+def _kv_lens(batch: int, kv_len: int, least: int, dist: str) -> tuple[int, ...]:
     if dist == "uniform":
         return (kv_len,) * batch
     quantiles = [NormalDist(0, RAGGED_SIGMA).inv_cdf((i + 0.5) / batch) for i in range(batch)]
     weights = [math.exp(quantile) for quantile in quantiles]
-    lengths = [max(q_len, int(batch * kv_len * weight / sum(weights))) for weight in weights]
-    lengths[-1] = max(q_len, lengths[-1] + batch * kv_len - sum(lengths))
+    lengths = [max(least, int(batch * kv_len * weight / sum(weights))) for weight in weights]
+    lengths[-1] = max(least, lengths[-1] + batch * kv_len - sum(lengths))
     random.Random(0).shuffle(lengths)
     return tuple(lengths)

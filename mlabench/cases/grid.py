@@ -27,7 +27,10 @@ DEFAULT_SHAPE: Mapping[str, Value] = {
     "qk_rope_head_dim": 64,
     "v_head_dim": 128,
 }
-"""A size that neither an axis nor a model gives: DeepSeek-V3's, and GQA-8 with heads of 128."""
+"""A size that neither an axis nor a model gives: DeepSeek-V3's, and GQA-8 with heads of 128.
+
+In prefill `q_len` is `kv_len` unless an axis gives it: whole prompts, nothing of them cached.
+"""
 
 
 def make_cases(axes: Mapping[str, Sequence[Value]], models: Sequence[str] = ()) -> tuple[Case, ...]:
@@ -41,6 +44,8 @@ def make_cases(axes: Mapping[str, Sequence[Value]], models: Sequence[str] = ()) 
         preset = preset_shape(model) if model else {}
         for values in itertools.product(*axes.values()):
             shape: dict[str, Any] = {**DEFAULT_SHAPE, **preset, **dict(zip(axes, values, strict=True))}
+            if shape["phase"] == "prefill" and "q_len" not in axes:
+                shape["q_len"] = shape["kv_len"]
             case = Case.from_fields(shape)
             own = (model,) if model and _keeps(case, preset) else ()
             cases[case] = tuple(dict.fromkeys((*cases.get(case, ()), *own)))

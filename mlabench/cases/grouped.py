@@ -55,9 +55,9 @@ class Grouped:
         """1 / sqrt(head_dim)."""
         return 1 / math.sqrt(self.head_dim)
 
-    def tensors(self, batch: int, q_len: int, num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
-        """Query, cache and output tensors of one decode call."""
-        query = (batch, q_len, self.num_q_heads, self.head_dim)
+    def tensors(self, queries: tuple[int, ...], num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
+        """Query, cache and output tensors of one call; `queries` are the dimensions that count them."""
+        query = (*queries, self.num_q_heads, self.head_dim)
         cache = (num_pages, page_size, self.num_kv_heads, self.head_dim)
         return (
             TensorSpec("q", query, dtype, "query"),

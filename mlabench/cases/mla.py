@@ -32,7 +32,7 @@ class Mla:
 
     @property
     def contract(self) -> str:
-        """Which tensors the form's kernels take; the expanded form is grouped attention, a KV head a query head."""
+        """Which tensors the form's kernels take in decode; the expanded form is grouped, a KV head a query head."""
         return "grouped" if self.form == "expanded" else f"mla_{self.form}"
 
     @property
@@ -49,14 +49,14 @@ class Mla:
         """1 / sqrt(qk_nope_head_dim + qk_rope_head_dim), in every form (DeepSeek-V2, equation 18)."""
         return 1 / math.sqrt(self.qk_nope_head_dim + self.qk_rope_head_dim)
 
-    def tensors(self, batch: int, q_len: int, num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
-        """Query, cache, weight and output tensors of one decode call.
+    def tensors(self, queries: tuple[int, ...], num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
+        """Query, cache, weight and output tensors of one call; `queries` are the dimensions that count them.
 
         The absorbed form's query is already absorbed and its output stays in latent space.
         """
         heads, qk_head_dim = self.num_q_heads, self.qk_nope_head_dim + self.qk_rope_head_dim
         latent_dim = self.kv_lora_rank + self.qk_rope_head_dim
-        rows, pages = (batch, q_len, heads), (num_pages, page_size)
+        rows, pages = (*queries, heads), (num_pages, page_size)
         latent = TensorSpec("kv_cache", (*pages, latent_dim), dtype, "kv_cache")
         if self.form == "absorbed":
             return (

@@ -137,7 +137,7 @@ def _resolve(asked: Asked) -> SweepConfig:
 
 
 def _cases_of(settings: SweepConfig, kernel: Kernel) -> Sequence[Case]:
-    cases = tuple(case for case in chosen_cases(settings) if case.variant.contract == kernel.contract)
+    cases = tuple(case for case in chosen_cases(settings) if case.contract == kernel.contract)
     if not cases:
         raise UsageError(
             f"no case is left that {kernel.name} takes ({kernel.contract}): choose others with -a or --model"
@@ -164,7 +164,7 @@ def _gone(
         missing_point(case, kernel.name, settings.method)
         for kernel in gone
         for case in cases
-        if case.variant.contract == kernel.contract
+        if case.contract == kernel.contract
     ]
     return points, ()
 

@@ -19,6 +19,8 @@ SMALL_CASES: Mapping[str, Mapping[str, Value]] = {
     "grouped": {"variant": "gqa", "num_kv_heads": 4},
     "mla_absorbed": {"variant": "mla", "form": "absorbed"},
     "mla_recompute": {"variant": "mla", "form": "recompute"},
+    "grouped_prefill": {"phase": "prefill", "variant": "gqa", "num_kv_heads": 4, "q_len": 50},
+    "mla_absorbed_prefill": {"phase": "prefill", "variant": "mla", "form": "absorbed", "q_len": 50},
 }
 """For each contract the axes that its kernels are tried on, beside `SMALL_SHAPE`."""
 

@@ -10,6 +10,9 @@ from mlabench.cases.grid import make_cases
 BATCH, KV_LEN = 128, 8192
 """Of a configuration that names no other: full batches, and tables whose width is a multiple of 16."""
 
+PREFILL: Mapping[str, Value] = {"phase": "prefill", "batch": 4, "q_len": 2048, "kv_len": 2048}
+"""Whole prompts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -34,6 +37,26 @@ def _mla_rows() -> Iterator[Configuration]:
         yield Configuration(f"MLA {heads} heads, fp16", {**axes, "dtype": "float16"})
 
 
+def _prefill_rows() -> Iterator[Configuration]:
+    gqa: dict[str, Value] = {**PREFILL, "variant": "gqa"}
+    expanded: dict[str, Value] = {**PREFILL, "form": "expanded"}
+    for name, axes in (
+        ("MHA", {**PREFILL, "variant": "mha"}),
+        ("MHA, 64 queries", {**PREFILL, "variant": "mha", "q_len": 64}),
+        ("GQA-8", gqa),
+        ("GQA-8, one query", {**gqa, "q_len": 1}),
+        ("GQA-8, page 16", {**gqa, "page_size": 16}),
+        ("GQA-8, head dim 64", {**gqa, "head_dim": 64}),
+        ("GQA-8, head dim 256", {**gqa, "head_dim": 256}),
+        ("MQA", {**PREFILL, "variant": "mqa"}),
+        ("MLA expanded", expanded),
+        ("MLA expanded, page 16", {**expanded, "page_size": 16}),
+    ):
+        yield Configuration(f"prefill, {name}, bf16", axes)
+    yield Configuration("prefill, MHA, fp16", {**PREFILL, "variant": "mha", "dtype": "float16"})
+    yield Configuration("prefill, MLA expanded, fp16", {**expanded, "dtype": "float16"})
+
+
 CONFIGURATIONS: tuple[Configuration, ...] = (
     *_mla_rows(),
     Configuration("MLA 20 heads, bf16", {"num_q_heads": 20}),
@@ -56,5 +79,6 @@ CONFIGURATIONS: tuple[Configuration, ...] = (
     Configuration("MLA expanded, bf16", {"form": "expanded"}),
     Configuration("MLA expanded, fp16", {"form": "expanded", "dtype": "float16"}),
     Configuration("MLA expanded, bf16, batch 1", {"form": "expanded", "batch": 1}),
+    *_prefill_rows(),
 )
 """Without tunables a kernel's own defaults are compiled, split over the cache or not as the case has it."""

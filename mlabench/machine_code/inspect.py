@@ -50,7 +50,7 @@ def make_jobs(
         Job(kernel.name, configuration, arch)
         for kernel in kernels
         for configuration in configurations
-        if configuration.case.variant.contract == kernel.contract
+        if configuration.case.contract == kernel.contract
         for arch in archs
     )
 

@@ -15,6 +15,8 @@ REFERENCES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "grouped": ("grouped_decode", ()),
     "mla_absorbed": ("mla_absorbed_decode", ("kv_lora_rank",)),
     "mla_recompute": ("mla_recompute_decode", ("v_head_dim",)),
+    "grouped_prefill": ("grouped_prefill", ()),
+    "mla_absorbed_prefill": ("mla_absorbed_prefill", ("kv_lora_rank",)),
 }
 """For each contract the function of `mla_kernels.reference`, and the sizes it takes beside the tensors."""
 
@@ -47,16 +49,21 @@ class CheckResult:
 
 def reference(case: Case, inputs: Mapping[str, "Tensor"]) -> Expected:
     """What the case's outputs must be, computed in float64 on the inputs' device."""
-    name, size_names = REFERENCES[case.variant.contract]
+    name, size_names = REFERENCES[case.contract]
     function = getattr(import_module("mla_kernels.reference"), name)
     sizes = {size: case.variant.sizes()[size] for size in size_names}
     out, lse = function(**inputs, softmax_scale=case.variant.softmax_scale, **sizes)
     return Expected(out, lse)
 
 
+def check_bytes(case: Case) -> int:
+    """Bytes of the float64 tensors that a point holds at once: the reference's outputs, these negated, the error."""
+    return 3 * 8 * sum(math.prod(spec.shape) for spec in case.specs if spec.role == "output")
+
+
 def check(case: Case, outputs: Mapping[str, "Tensor"], expected: Expected, *, with_lse: bool = True) -> CheckResult:
     """Compare a kernel's outputs with the reference. NaN never passes."""
-    error = outputs["out"].double() - expected.out
+    error = outputs["out"] - expected.out  # in float64, as the reference is
     relative_error = float(error.norm() / expected.out.norm().clamp_min(1e-30))
     row_error = float((error.norm(dim=-1) / expected.out.norm(dim=-1).clamp_min(1e-30)).max())
     lse_error = _lse_error(outputs["lse"].double(), expected.lse) if with_lse else None

@@ -1,5 +1,6 @@
 """From specs to tensors: seeded random values in a paged cache, with traps where nothing may be read."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ def make_inputs(case: Case, seed: int, device: str) -> dict[str, "Tensor"]:
         start += count
     inputs["block_table"] = table.to(device)
     inputs["kv_lens"] = torch.tensor(case.kv_lens, dtype=torch.int32).to(device)
+    if case.phase == "prefill":
+        starts = list(itertools.accumulate(case.q_lens, initial=0))
+        inputs["q_starts"] = torch.tensor(starts, dtype=torch.int32).to(device)
     fill_unused_slots(case, inputs, math.nan)
     return inputs
 

@@ -20,7 +20,7 @@ Bind = Callable[..., Launch]
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One way to compute the cases of a contract: the set of tensors that a variant's `contract` names.
+    """One way to compute the cases of a contract: the set of tensors that a case's `contract` names.
 
     `target` is `module:function`. The function takes the case's tensors by their spec names and `softmax_scale`, plans,
     and returns a callable without arguments that launches the work. It raises NotImplementedError, with a clear line,
@@ -106,6 +106,29 @@ KERNELS: tuple[Kernel, ...] = (
         "torch",
         "mla_recompute",
         "mla_kernels.mla_recompute_decode_torch:bind",
+        devices=("cuda", "cpu"),
+        writes_lse=False,
+    ),
+    Kernel(
+        "grouped_prefill_triton",
+        "triton",
+        "grouped_prefill",
+        "mla_kernels.grouped_prefill_triton:bind",
+        package="triton",
+    ),
+    Kernel(
+        "grouped_prefill_torch",
+        "torch",
+        "grouped_prefill",
+        "mla_kernels.grouped_prefill_torch:bind",
+        devices=("cuda", "cpu"),
+        writes_lse=False,
+    ),
+    Kernel(
+        "mla_prefill_torch",
+        "torch",
+        "mla_absorbed_prefill",
+        "mla_kernels.mla_prefill_torch:bind",
         devices=("cuda", "cpu"),
         writes_lse=False,
     ),
@@ -280,7 +303,7 @@ def kernels_for(case: Case, device: str, names: Sequence[str] = ()) -> Iterator[
     Without names all that run on the device by default and are no peers.
     """
     for kernel in all_kernels():
-        if kernel.contract != case.variant.contract:
+        if kernel.contract != case.contract:
             continue
         is_default = device in kernel.devices and kernel.by_default and not kernel.peer
         if _names(kernel).intersection(names) or (not names and is_default):

@@ -48,7 +48,7 @@ def energy_j_per_call(record: Record, manifest: Manifest | None = None) -> float
 
 
 def _energy_j_per_token(record: Record, manifest: Manifest) -> float | None:
-    return _quotient(energy_j_per_call(record, manifest), record.case.batch * record.case.q_len)
+    return _quotient(energy_j_per_call(record, manifest), record.case.new_tokens)
 
 
 def _cycles(record: Record, _manifest: Manifest) -> float | None:
@@ -115,7 +115,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("cycles", "SM clock cycles of one call: latency_us times sm_clock_mhz", _cycles),
     Metric("power_w", "median power while sampling", conditions.power_w),
     Metric("energy_j_per_call", "energy of one call under sustained load", energy_j_per_call),
-    Metric("energy_j_per_token", "energy_j_per_call over the decoded tokens", _energy_j_per_token),
+    Metric("energy_j_per_token", "energy_j_per_call over the new tokens", _energy_j_per_token),
     Metric("temperature_c", "highest GPU temperature while sampling", conditions.temperature_c),
     Metric("gpu_processes", "most processes on the GPU while sampling, this one included", conditions.gpu_processes),
 )

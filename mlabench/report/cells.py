@@ -57,6 +57,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("variant", "label"),
     Column("kernel", "kernel"),
     Column("dtype", "dtype"),
+    Column("phase", "phase"),
     Column("batch", "batch", numeric=True),
     Column("q_len", "q_len", numeric=True),
     Column("kv_len", "kv_len", format_tokens, numeric=True),

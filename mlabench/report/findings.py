@@ -57,8 +57,9 @@ def speed_sentence(view: View, rows: "pandas.DataFrame") -> str:
             clauses.append(_comparison(pairs.sort_values(["kv_len", "batch"]).iloc[-1], series))
     if not clauses:
         return ""
+    where = "In this run" if view.context.phase == "decode" else f"In this run's {view.context.phase}"
     return (
-        f"In this run {_name(mla)} with {view.context.num_q_heads} heads {' and '.join(clauses)}: the fastest "
+        f"{where} {_name(mla)} with {view.context.num_q_heads} heads {' and '.join(clauses)}: the fastest "
         "checked kernel of each, at the longest cache and then the largest batch that both completed."
     )
 

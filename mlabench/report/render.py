@@ -43,7 +43,7 @@ def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
     try:
         figure = row.draw(view.frame, view.context)
     except NothingToShowError as reason:
-        return Picture(row, heading, "", {}, f"{row.title} is left out: {reason}")
+        return Picture(row, heading, "", {}, f"{row.name_in(view.context)} is left out: {reason}")
     if own_title := figure.get_suptitle():
         heading = own_title.replace("\n", ", ")
     else:

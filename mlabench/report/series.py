@@ -1,4 +1,4 @@
-"""Which rows of a run a figure draws: one machine, one timing method, one dtype, and lines that may be compared."""
+"""Which rows of a run a figure draws: one machine, timing method, dtype and phase, and lines that may be compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from mlabench.units import format_tokens
 if TYPE_CHECKING:
     import pandas
 
-SETTINGS = ("q_len", "kv_len_dist", "page_size", "phase", "scope")
-"""Fields of a case that are one value within a figure."""
+SETTINGS = ("q_len", "kv_len_dist", "page_size", "scope")
+"""Fields of a case that are one value within a figure; of whole prompts all but the first."""
 
 SIZES = ("head_dim", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 """Fields that are one value within a variant's line."""
@@ -39,14 +39,16 @@ class Context:
     """What the rows of a figure have in common, and how its panels are laid out.
 
     Figures of one head count draw `num_q_heads`. `x` is `kv_len`, or `batch` where there is only one `kv_len`; the
-    other is `panel`, and `panels` are its values that are drawn. Figures of a single batch size draw `batch`.
+    other is `panel`, and `panels` are its values that are drawn. Figures of a single batch size draw `batch`. `q_len`
+    is None in the prefill of whole prompts, where it is each point's `kv_len`.
     """
 
     device_name: str
     dtype: str
     method: str
     cache: str | None
-    q_len: int
+    phase: str
+    q_len: int | None
     ceilings: Ceilings | None
     series: tuple[Series, ...]
     num_q_heads: int
@@ -60,9 +62,15 @@ class Context:
 
     def setting(self, every_head_count: bool = False) -> str:
         """The part of a figure's title that says of what: `128 heads, bfloat16, NVIDIA H200`."""
-        tokens = f", q_len {self.q_len}" if self.q_len > 1 else ""
         heads = _listed(self.all_num_q_heads if every_head_count else (self.num_q_heads,))
-        return f"{heads} heads{tokens}, {self.dtype}, {self.device_name}"
+        return f"{heads} heads{self.queries}, {self.dtype}, {self.device_name}"
+
+    @property
+    def queries(self) -> str:
+        """What a title adds on the phase and the new tokens: nothing for the decode of one."""
+        if self.phase == "decode":
+            return "" if self.q_len == 1 else f", q_len {self.q_len}"
+        return f", {self.phase} of whole prompts" if self.q_len is None else f", {self.phase} q_len {self.q_len}"
 
     @property
     def captions(self) -> dict[str, str]:
@@ -76,6 +84,7 @@ class Context:
             "panels": drawn,
             "heads": f"{self.num_q_heads} query heads" + (f" (also measured: {', '.join(heads)})" if heads else ""),
             "batch": str(self.batch),
+            "phase": self.phase.capitalize(),
         }
 
     def panel_title(self, value: int) -> str:
@@ -92,17 +101,18 @@ class View:
 
     @property
     def title(self) -> str:
-        """Machine, dtype, timing method and state of the cache in one line."""
+        """Machine, dtype, timing method, state of the cache, and what is new in one line."""
         context = self.context
         cache = f", {context.cache} cache" if context.cache else ""
-        return f"{context.device_name}, {context.dtype}, timing method {context.method}{cache}"
+        queries = "" if context.phase == "decode" else context.queries
+        return f"{context.device_name}, {context.dtype}, timing method {context.method}{cache}{queries}"
 
 
 def make_views(runs: Sequence[Run]) -> tuple[View, ...]:
-    """One view for each machine, timing method and dtype, the one with most measured points first.
+    """One view for each machine, timing method, dtype and phase, the one with most measured points first.
 
-    Numbers of two machines or two methods are never drawn together. Where runs of a machine measured the same point,
-    the last run's counts.
+    Numbers of two machines, methods or phases are never drawn together. Where runs of a machine measured the same
+    point, the last run's counts.
     """
     machines: dict[Any, list[Run]] = {}
     for run in runs:
@@ -113,7 +123,7 @@ def make_views(runs: Sequence[Run]) -> tuple[View, ...]:
     views = [
         _view(rows, device_runs)
         for device_runs in machines.values()
-        for _, rows in _points(device_runs).groupby(["method", "dtype"], sort=True)
+        for _, rows in _points(device_runs).groupby(["method", "dtype", "phase"], sort=True)
     ]
     return tuple(sorted(views, key=lambda view: -int((view.frame["status"] == "ok").sum())))
 
@@ -138,7 +148,8 @@ def _points(runs: Sequence[Run]) -> "pandas.DataFrame":
 
 def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
     left_out: list[str] = []
-    rows = _most_common(rows, SETTINGS, left_out)
+    whole = _whole_prompts(rows, left_out)
+    rows = _most_common(rows, SETTINGS, left_out) if whole is None else _most_common(whole, SETTINGS[1:], left_out)
     rows = rows[rows["cache"].isna() | (rows["cache"] == _mode(rows["cache"].dropna()))]
     latent = rows["variant"] == "mla"
     for part in (rows[latent], rows[~latent]):
@@ -146,10 +157,13 @@ def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
             rows = rows.drop(part.index.difference(_most_common(part, SIZES, left_out).index))
     series = _pick_series(rows, left_out)
     rows = rows[rows["series"].isin([one.name for one in series])]
-    return View(rows, _context(rows, runs, series, left_out))
+    q_len = int(rows["q_len"].iloc[0]) if whole is None else None
+    return View(rows, _context(rows, runs, series, left_out, q_len))
 
 
-def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str]) -> Context:
+def _context(
+    rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str], q_len: int | None
+) -> Context:
     ok = rows[rows["status"] == "ok"] if (rows["status"] == "ok").any() else rows
     heads = _widest(ok, "num_q_heads")
     drawn = ok[ok["num_q_heads"] == heads]
@@ -162,7 +176,8 @@ def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series
         dtype=first["dtype"],
         method=first["method"],
         cache=_mode(rows["cache"].dropna()),
-        q_len=int(first["q_len"]),
+        phase=first["phase"],
+        q_len=q_len,
         ceilings=ceilings[-1] if ceilings else None,
         series=series,
         num_q_heads=heads,
@@ -176,10 +191,25 @@ def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series
     )
 
 
+def _whole_prompts(rows: "pandas.DataFrame", left_out: list[str]) -> "pandas.DataFrame | None":
+    """The rows of prefill without a prefix, where they are more than those of any q_len; says how many differ."""
+    whole = rows[(rows["phase"] == "prefill") & (rows["q_len"] == rows["kv_len"])]
+    if whole.empty or _weight(whole) <= max(_weight(part) for _, part in rows.groupby("q_len")):
+        return None
+    if len(whole) < len(rows):
+        left_out.append(f"{len(rows) - len(whole)} records of prefill with a cached prefix")
+    return whole
+
+
+def _weight(rows: "pandas.DataFrame") -> tuple[int, int]:
+    """How many of the rows were measured, and how many there are."""
+    return int((rows["status"] == "ok").sum()), len(rows)
+
+
 def _most_common(rows: "pandas.DataFrame", columns: Sequence[str], left_out: list[str]) -> "pandas.DataFrame":
     """The rows that share the most frequent values of the columns; says how many differ."""
     groups = [part for _, part in rows.groupby(list(columns), dropna=False, sort=True)]
-    kept = max(groups, key=lambda part: (int((part["status"] == "ok").sum()), len(part)))
+    kept = max(groups, key=_weight)
     varied = [name for name in columns if rows[name].nunique(dropna=False) > 1]
     if varied:
         values = ", ".join(f"{name} {kept[name].iloc[0]}" for name in varied)

@@ -15,7 +15,7 @@ FORMATS = ("html", "png", "svg")
 DEFAULT_FORMATS = ("html", "png")
 PAGE_NAME = "report.html"
 MOST_VIEWS = 4
-"""Machines, methods and dtypes with figures of their own; more would bury the reader."""
+"""Machines, methods, dtypes and phases with figures of their own; more would bury the reader."""
 
 
 def write_report(
@@ -44,7 +44,9 @@ def write_report(
 
 def slug(view: View) -> str:
     """What tells the files of this view from those of the others."""
-    text = f"{view.context.device_name} {view.context.dtype} {view.context.method}".lower()
+    context = view.context
+    phase = "" if context.phase == "decode" else context.phase
+    text = f"{context.device_name} {context.dtype} {context.method} {phase}".lower()
     return "-".join("".join(c if c.isalnum() else " " for c in text).split())
 
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,32 @@ def test_every_variant_and_form_is_measured_and_checked(tmp_path: Path) -> None:
         assert len(record.timing.samples_us) >= 5
     assert "12 ok" in done.stdout
     assert "[12/12]" in done.stderr
+
+
+def test_decode_and_prefill_are_measured_in_one_sweep_and_reported_apart(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    axes = ("-a", "phase=decode,prefill", "-a", "variant=gqa,mla", "-a", "form=absorbed,recompute")
+    done = run(*SMALL_SWEEP, *axes, "-a", "num_kv_heads=2", "-a", "kv_len=70,200", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    records = load_run(out).records
+    outcomes = Counter((record.case.phase, record.kernel, record.status) for record in records)
+    assert outcomes == {
+        ("decode", "grouped_decode_torch", "ok"): 2,
+        ("decode", "mla_decode_torch", "ok"): 2,
+        ("decode", "mla_recompute_decode_torch", "ok"): 2,
+        ("prefill", "grouped_prefill_torch", "ok"): 2,
+        ("prefill", "mla_prefill_torch", "ok"): 2,
+        ("prefill", "", "unsupported"): 2,
+    }
+    (reason,) = {record.reason for record in records if record.reason}
+    assert reason == "no kernel takes mla_recompute_prefill cases: choose another form or phase"
+    assert "GQA-2 (4 heads) batch 1 prefill q_len 200 kv_len 200 bfloat16" in done.stderr
+    assert {record.case.q_len for record in records if record.case.phase == "prefill"} == {70, 200}
+    reported = run("report", str(out), "-o", str(tmp_path / "report"))
+    assert reported.returncode == 0, reported.stderr
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Prefill latency, 4 heads, prefill of whole prompts, bfloat16" in page
+    assert "Decode latency, 4 heads, bfloat16" in page
 
 
 def test_killed_in_the_middle_and_resumed_gives_the_same_records_once(tmp_path: Path) -> None:
@@ -128,6 +155,8 @@ def test_dry_run_shows_cases_memory_and_time_and_writes_nothing(
         (("--model", "deepsek-v3"), "unknown model 'deepsek-v3': did you mean deepseek-v3"),
         (("--kernel", "trton"), "unknown kernel 'trton': did you mean triton"),
         (("-a", "variant=gqa", "-a", "num_q_heads=20"), "num_q_heads 20 is not a multiple of num_kv_heads 8"),
+        (("-a", "phase=prefil"), "phase=prefil is unknown: did you mean prefill"),
+        (("-a", "phase=prefill", "-a", "q_len=9", "-a", "kv_len=8"), "kv_len 8 is under q_len 9"),
         (("-a", "batch=0"), "batch=0 must be a positive whole number"),
         (("-a", "kv_len=-4"), "kv_len=-4 must be a positive whole number"),
         (("--device", "tpu"), "unknown device 'tpu'"),

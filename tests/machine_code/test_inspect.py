@@ -194,7 +194,8 @@ def test_jobs_are_every_configuration_of_a_kernels_contract() -> None:
     # it launches what the others launch
     assert "mla_decode" not in names
     assert len({configuration.name for configuration in CONFIGURATIONS}) == len(CONFIGURATIONS)
-    jobs = make_jobs(inspect.select_kernels(["grouped_decode_triton", "mla_decode_triton"]), ARCHS)
+    kernels = ("grouped_decode_triton", "grouped_prefill_triton", "mla_decode_triton")
+    jobs = make_jobs(inspect.select_kernels(kernels), ARCHS)
     assert len(jobs) == len(CONFIGURATIONS) * len(ARCHS)
     with pytest.raises(UsageError, match="unknown architecture 'sm_91': did you mean sm_90"):
         find_archs(["sm_91"])

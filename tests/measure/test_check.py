@@ -66,7 +66,13 @@ def test_a_query_that_sees_nothing_must_say_so() -> None:
 
 @pytest.mark.parametrize(
     "axes",
-    [{"variant": ("gqa",), "num_kv_heads": (2,)}, {"form": ("absorbed",)}, {"form": ("recompute",)}],
+    [
+        {"variant": ("gqa",), "num_kv_heads": (2,)},
+        {"form": ("absorbed",)},
+        {"form": ("recompute",)},
+        {"phase": ("prefill",), "form": ("absorbed",), "q_len": (20,)},
+        {"phase": ("prefill",), "form": ("expanded",)},
+    ],
 )
 def test_negated_inputs_negate_the_output_exactly(axes: dict[str, tuple[str | int, ...]]) -> None:
     case = make_cases({"num_q_heads": (4,), "kv_len": (70,), "batch": (3,), "kv_len_dist": ("ragged",), **axes})[0]

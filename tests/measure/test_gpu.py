@@ -43,6 +43,8 @@ def measure(worker: Worker, case: Case, kernel: str) -> Record:
         {"kv_len": (1000,), "batch": (3,)},
         {"kv_len": (4097,), "batch": (9,), "kv_len_dist": ("ragged",), "q_len": (2,), "dtype": ("float16",)},
         {"kv_len": (300,), "batch": (2,), "page_size": (16,)},
+        {"phase": ("prefill",), "kv_len": (1500,), "q_len": (700,), "batch": (3,), "kv_len_dist": ("ragged",)},
+        {"phase": ("prefill",), "kv_len": (1000,), "page_size": (16,), "dtype": ("float16",)},
     ],
 )
 def test_every_kernel_of_the_suite_is_right_and_timed(worker: Worker, axes: dict[str, tuple[int | str, ...]]) -> None:

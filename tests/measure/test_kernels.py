@@ -28,6 +28,14 @@ def test_without_names_the_devices_own_kernels_are_chosen() -> None:
     assert names(GQA, "cuda") == ["grouped_decode_triton", "grouped_decode_torch"]
 
 
+def test_a_phase_has_kernels_of_its_own() -> None:
+    absorbed, expanded = make_cases({"phase": ("prefill",), "form": ("absorbed", "expanded")})
+    assert names(absorbed, "cpu") == names(absorbed, "cuda") == ["mla_prefill_torch"]
+    assert names(expanded, "cpu") == ["grouped_prefill_torch"]
+    assert names(expanded, "cuda") == ["grouped_prefill_triton", "grouped_prefill_torch"]
+    assert names(expanded, "cuda", ["peers", "grouped_decode_triton"]) == []
+
+
 def test_a_backend_or_a_kernel_may_be_named() -> None:
     assert names(MLA, "cuda", ["triton"]) == ["mla_decode_triton"]
     assert names(MLA, "cuda", ["mla_decode_torch"]) == ["mla_decode_torch"]

@@ -39,6 +39,11 @@ def run(kernel: str, case: Case | None = None) -> Record:
         {"variant": "mla", "form": "absorbed", "q_len": 3, "dtype": "float32"},
         {"variant": "mla", "form": "absorbed", "kv_len_dist": "ragged", "batch": 5},
         {"variant": "gqa", "num_kv_heads": 2, "kv_len_dist": "ragged", "q_len": 2, "page_size": 16},
+        {"phase": "prefill", "variant": "gqa", "num_kv_heads": 2, "kv_len_dist": "ragged", "q_len": 20, "batch": 5},
+        {"phase": "prefill", "variant": "mqa", "page_size": 16, "dtype": "float16"},
+        {"phase": "prefill", "form": "absorbed", "q_len": 33, "dtype": "float32"},
+        {"phase": "prefill", "form": "absorbed", "kv_len_dist": "ragged", "batch": 5},
+        {"phase": "prefill", "form": "expanded", "q_len": 7},
     ],
 )
 def test_torch_kernels_pass_the_check_on_every_contract(axes: dict[str, object]) -> None:
@@ -87,6 +92,18 @@ def test_case_larger_than_memory_is_oom_before_anything_is_allocated() -> None:
     record = run("mla_decode_torch", small_case(kv_len=1 << 40))
     assert record.status == "oom"
     assert "the tensors need 2.53 PB" in record.reason
+
+
+def test_the_float64_outputs_of_a_long_prompt_count_before_anything_is_allocated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = small_case(phase="prefill", kv_len=500)
+    outputs = 2 * 500 * 4 * (512 + 1)
+    monkeypatch.setattr("mlabench.measure.runner.free_memory_bytes", lambda _device: case.memory_bytes + 24 * outputs)
+    assert run("mla_prefill_torch", case).status == "ok"
+    monkeypatch.setattr("mlabench.measure.runner.free_memory_bytes", lambda _device: case.memory_bytes + 23 * outputs)
+    record = run("mla_prefill_torch", case)
+    assert (record.status, record.phases_s) == ("oom", {})
 
 
 def test_record_says_where_the_time_went() -> None:
@@ -155,3 +172,16 @@ def bind_reading(**tensors: torch.Tensor) -> Callable[[], None]:
         tensors["out"].add_(0.0 * tensors["kv_cache"].sum())
 
     return run
+
+
+def test_prefill_inputs_say_where_each_requests_queries_start() -> None:
+    from mlabench.measure.inputs import make_inputs
+
+    case = small_case(phase="prefill", batch=5, q_len=30, kv_len=90, kv_len_dist="ragged", page_size=16)
+    inputs = make_inputs(case, 0, "cpu")
+    starts = inputs["q_starts"]
+    assert starts.dtype == torch.int32
+    assert tuple(starts.diff().tolist()) == case.q_lens
+    assert int(starts[-1]) == len(inputs["q"]) == case.new_tokens
+    assert not inputs["q"].isnan().any()
+    assert inputs["kv_cache"].isnan().all(-1).sum() == sum(-length % 16 for length in case.kv_lens)

@@ -1,16 +1,17 @@
 """Runs the Triton kernels of one module in Triton's interpreter; started by the tests in a process of its own.
 
-`python -m tests.mla_kernels.interpreted mla|grouped|chosen`, with TRITON_INTERPRET=1, prints a JSON object: case ->
-what is wrong with it, empty where nothing is.
+`python -m tests.mla_kernels.interpreted KIND`, one of those in `main`, with TRITON_INTERPRET=1, prints a JSON object:
+case -> what is wrong with it, empty where nothing is.
 """
 
 import json
 import sys
+from unittest.mock import patch
 
 import torch
 
 from mla_kernels import reference
-from tests.mla_kernels import cases
+from tests.mla_kernels import cases, prefill_cases
 
 SCALE = 0.15
 RAGGED = (0, 1, 63, 64, 65, 300)
@@ -70,6 +71,51 @@ GROUPED_CASES = (
     ("one request", {"lens": (1000,), "page_size": 64, "dtype": FLOAT16}, {"num_splits": 5}),
     ("tokens not swapped", {"lens": RAGGED, "page_size": 64, "dtype": FLOAT16}, {"swap": 0}),
 )
+PREFILL_LENS = {"kv_lens": (300, 0, 64, 65, 1, 200, 130), "q_lens": (37, 0, 64, 0, 1, 5, 130)}
+SMALL_HEADS = {"num_q_heads": 5, "num_kv_heads": 5, "qk_dim": 16, "v_dim": 16}
+PREFILL_CASES = (
+    # name, sizes, tunables, and what L2 holds
+    ("GQA", {**PREFILL_LENS, "page_size": 64, "dtype": FLOAT16}, {}),
+    ("GQA, page 1", {**PREFILL_LENS, "page_size": 1, "dtype": FLOAT32}, {}),
+    ("MHA, page 24", {**PREFILL_LENS, "num_kv_heads": 4, "page_size": 24, "dtype": FLOAT32}, {}),
+    ("MHA, page 16", {**PREFILL_LENS, "num_kv_heads": 4, "page_size": 16, "dtype": FLOAT16}, {}),
+    ("MQA, page 128", {**PREFILL_LENS, "num_q_heads": 8, "num_kv_heads": 1, "page_size": 128, "dtype": FLOAT16}, {}),
+    (
+        "MQA, tiles of 128 rows and tokens",
+        {**PREFILL_LENS, "num_q_heads": 20, "num_kv_heads": 1, "page_size": 128, "dtype": FLOAT16},
+        {"block_m": 128, "block_n": 128, "num_warps": 8},
+    ),
+    ("tiles of 16 rows", {**PREFILL_LENS, "page_size": 64, "dtype": FLOAT16}, {"block_m": 16}),
+    (
+        "expanded MLA, 192 and 128",
+        {**PREFILL_LENS, "num_q_heads": 2, "qk_dim": 192, "v_dim": 128, "page_size": 64, "dtype": FLOAT16},
+        {},
+    ),
+    (
+        "expanded MLA, page 16",
+        {"kv_lens": (130, 64), "q_lens": (3, 64), "qk_dim": 192, "v_dim": 128, "page_size": 16, "dtype": FLOAT16},
+        {},
+    ),
+    ("head dims 80 and 80", {**PREFILL_LENS, "qk_dim": 80, "v_dim": 80, "page_size": 64, "dtype": FLOAT16}, {}),
+    ("head dims 112 and 40", {**PREFILL_LENS, "qk_dim": 112, "v_dim": 40, "page_size": 64, "dtype": FLOAT16}, {}),
+    (
+        "head dim 256",
+        {"kv_lens": (130, 64), "q_lens": (3, 64), "qk_dim": 256, "v_dim": 256, "page_size": 64, "dtype": FLOAT16},
+        {},
+    ),
+    ("one request", {"kv_lens": (200,), "q_lens": (150,), "page_size": 64, "dtype": FLOAT16}, {}),
+    ("more queries than tokens", {"kv_lens": (2, 0, 5), "q_lens": (40, 3, 6), "dtype": FLOAT32}, {}),
+    (
+        "one head at a time",
+        {"kv_lens": (90, 30), "q_lens": (90, 20), **SMALL_HEADS, "dtype": FLOAT32},
+        {"l2_bytes": 1},
+    ),
+    (
+        "two heads at a time of the longer request",
+        {"kv_lens": (90, 30), "q_lens": (90, 20), **SMALL_HEADS, "dtype": FLOAT32},
+        {"l2_bytes": 2 * 2 * 90 * 32 * 4},
+    ),
+)
 CHOSEN_CASES = (
     ("20 heads, three queries", {"lens": RAGGED, "q_len": 3, "num_q_heads": 20, "dtype": FLOAT32}, {}),
     ("batch-invariant", {"lens": RAGGED, "dtype": FLOAT32}, {"batch_invariant": True}),
@@ -98,6 +144,33 @@ def run_grouped(sizes: dict, tunables: dict) -> str:
     return cases.mismatch(sizes["dtype"], tensors["out"], expected[0], tensors["lse"], expected[1])
 
 
+def run_prefill(sizes: dict, options: dict) -> str:
+    """One grouped prefill case, and once more with shorter caches and queries that moved to the last request."""
+    from mla_kernels import grouped_prefill_triton as module
+
+    inputs = prefill_cases.grouped(**sizes)
+    tensors = prefill_cases.with_outputs(inputs)
+    tunables = {name: value for name, value in options.items() if name != "l2_bytes"}
+    with patch.object(module, "L2_BYTES", options.get("l2_bytes", module.L2_BYTES)):
+        launch = module.bind(**tensors, softmax_scale=SCALE, **tunables)
+    launch()
+    wrong = prefill_cases.mismatch(tensors, SCALE)
+    inputs["kv_lens"] -= inputs["kv_lens"] // 3
+    inputs["q_starts"][:-1] //= 2
+    prefill_cases.poison(tensors)
+    launch()
+    return wrong or prefill_cases.mismatch(tensors, SCALE)
+
+
+def run_prefill_call(sizes: dict, _options: dict) -> str:
+    """One grouped prefill case by the plain call, which allocates its outputs."""
+    from mla_kernels import grouped_prefill_triton
+
+    inputs = prefill_cases.grouped(**sizes)
+    out, lse = grouped_prefill_triton.grouped_prefill(**inputs, softmax_scale=SCALE)
+    return prefill_cases.mismatch(inputs | {"out": out, "lse": lse}, SCALE)
+
+
 def run_chosen(sizes: dict, options: dict) -> str:
     """One absorbed MLA case by the plain call, which allocates its outputs and picks the kernel."""
     from mla_kernels import mla_decode
@@ -116,6 +189,8 @@ def main(kind: str) -> None:
     table, run = {
         "mla": (MLA_CASES, run_mla),
         "grouped": (GROUPED_CASES, run_grouped),
+        "prefill": (PREFILL_CASES, run_prefill),
+        "prefill call": (PREFILL_CASES[:1], run_prefill_call),
         "chosen": (CHOSEN_CASES, run_chosen),
     }[kind]
     json.dump({name: run(sizes, tunables) for name, sizes, tunables in table}, sys.stdout)

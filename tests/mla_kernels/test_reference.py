@@ -1,5 +1,6 @@
 """The float64 references against formulas written out here, and the three forms of MLA against each other."""
 
+import itertools
 import math
 
 import pytest
@@ -104,3 +105,58 @@ def test_slices_of_heads_change_nothing(monkeypatch):
     sliced = reference.mla_recompute_decode(**more, v_head_dim=16, softmax_scale=SCALE)
     for got, want in zip(sliced, whole_mla, strict=True):
         expect_close(got, want)
+
+
+def packed(inputs, q_lens):
+    """The inputs with queries of their own number for each request, one behind the other."""
+    generator = torch.Generator().manual_seed(7)
+    q = torch.randn(sum(q_lens), *inputs["q"].shape[2:], generator=generator).to(inputs["q"].dtype)
+    starts = torch.tensor([0, *itertools.accumulate(q_lens)], dtype=torch.int32)
+    return inputs | {"q": q, "q_starts": starts}
+
+
+@pytest.mark.parametrize("temporary_bytes", [reference.TEMPORARY_BYTES, 32 * 33 * 3 * 4, 1])
+@pytest.mark.parametrize(("num_q_heads", "num_kv_heads"), [(3, 3), (4, 2), (5, 1)])
+def test_prefill_matches_the_formula_whatever_the_blocks(num_q_heads, num_kv_heads, temporary_bytes, monkeypatch):
+    monkeypatch.setattr(reference, "TEMPORARY_BYTES", temporary_bytes)
+    lens, q_lens = (0, 1, 2, 33, 20, 20), (2, 1, 4, 9, 20, 0)
+    inputs = packed(cases.grouped(lens, 1, num_q_heads, num_kv_heads, qk_dim=6, v_dim=4, page_size=4), q_lens)
+    out, lse = reference.grouped_prefill(**inputs, softmax_scale=SCALE)
+    assert out.dtype == lse.dtype == torch.float64
+    for b, (start, stop) in enumerate(itertools.pairwise(inputs["q_starts"].tolist())):
+        keys = contiguous(inputs["k_cache"], inputs["block_table"], b, lens[b])
+        values = contiguous(inputs["v_cache"], inputs["block_table"], b, lens[b])
+        for h in range(num_q_heads if q_lens[b] else 0):
+            kv_head = h * num_kv_heads // num_q_heads
+            q = inputs["q"][start:stop, h].double()
+            want = naive(q, keys[:, kv_head], values[:, kv_head], q_lens[b], SCALE)
+            expect_close(out[start:stop, h], want[0])
+            expect_close(lse[start:stop, h], want[1])
+
+
+def test_absorbed_prefill_is_grouped_prefill_over_one_shared_head():
+    inputs = packed(cases.mla((5, 40), num_q_heads=3, kv_lora_rank=8, rope_dim=4), (5, 7))
+    out, lse = reference.mla_absorbed_prefill(**inputs, kv_lora_rank=8, softmax_scale=SCALE)
+    for b, (start, stop) in enumerate(itertools.pairwise(inputs["q_starts"].tolist())):
+        latents = contiguous(inputs["kv_cache"], inputs["block_table"], b, (5, 40)[b])
+        for h in range(3):
+            want = naive(inputs["q"][start:stop, h].double(), latents, latents[:, :8], stop - start, SCALE)
+            expect_close(out[start:stop, h], want[0])
+            expect_close(lse[start:stop, h], want[1])
+
+
+def test_no_array_of_a_long_prompt_is_larger_than_a_quarter_of_the_limit(monkeypatch):
+    limit = 1 << 20
+    monkeypatch.setattr(reference, "TEMPORARY_BYTES", limit)
+    largest = []
+    attend = reference._attend
+
+    def watched(rows, k, *rest):
+        largest.append(rows.shape[0] * rows.shape[1] * k.shape[1] * 8)
+        return attend(rows, k, *rest)
+
+    monkeypatch.setattr(reference, "_attend", watched)
+    inputs = packed(cases.mla((600,), num_q_heads=16), (600,))
+    reference.mla_absorbed_prefill(**inputs, kv_lora_rank=32, softmax_scale=SCALE)
+    assert len(largest) > 100
+    assert max(largest) <= limit // 4

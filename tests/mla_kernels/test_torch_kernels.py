@@ -116,5 +116,6 @@ def test_torch_kernels_do_without_triton():
     program = (
         "import sys; sys.modules['triton'] = None\n"
         "from mla_kernels import grouped_decode_torch, mla_decode_torch, mla_recompute_decode_torch, reference\n"
+        "from mla_kernels import grouped_prefill_torch, mla_prefill_torch\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -6,7 +6,7 @@ from mlabench.cases.grid import make_cases
 from mlabench.machine.ceilings import Ceilings
 from mlabench.records.frame import rows
 from mlabench.records.metrics import METRICS
-from tests.factories import make_record, make_run
+from tests.factories import make_case, make_record, make_run
 
 CEILINGS = Ceilings(1e12, 0.5e12, 0.5e12, {"bfloat16": 100e12})
 
@@ -56,3 +56,13 @@ def test_every_metric_is_a_column_with_a_meaning() -> None:
     for metric in METRICS:
         assert metric.name in row
         assert metric.meaning
+
+
+def test_energy_of_a_token_counts_every_new_token() -> None:
+    case = make_case(phase="prefill", variant="mqa", batch=5, q_len=1, kv_len=9, kv_len_dist="ragged")
+    sensors = {"at_s": [0.0, 1.0, 2.0, 3.0], "energy_j": [0.0, 100.0, 200.0, 300.0]}
+    record = make_record(case, latency_us=1000.0, method="sustained", telemetry=sensors)
+    row = rows(make_run(None, [record]))[0]
+    assert case.new_tokens > 5
+    assert row["energy_j_per_call"] == pytest.approx(100 * 1e-3)
+    assert row["energy_j_per_token"] == pytest.approx(100 * 1e-3 / case.new_tokens)

@@ -159,3 +159,13 @@ def test_labels_of_points_in_one_place_do_not_cover_each_other() -> None:
 )
 def test_ticks_are_thinned_and_keep_both_ends(values: list[float], most: int, kept: list[float]) -> None:
     assert thinned(values, most) == kept
+
+
+def test_figures_of_prefill_say_so() -> None:
+    records = make_sweep(phase=("prefill",), variant=("mha", "mla"), form=("absorbed",), batch=(1,))
+    found = view(*records)
+    headings = {name: picture.heading for name, picture in drawn(found).items()}
+    assert list(headings) == DRAWN
+    assert all(", prefill of whole prompts, " in heading.replace("\n", ", ") for heading in headings.values())
+    assert headings["latency"].startswith("Prefill latency, ")
+    assert latency.draw(found.frame, found.context).axes[0].get_ylabel() == "prefill latency, one layer"

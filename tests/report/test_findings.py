@@ -73,3 +73,8 @@ def test_a_baseline_of_another_shape_is_not_compared() -> None:
     (cache_only,) = sentences(point("mla", 100, batch=8), point("mha", 100, batch=4))
     assert "caches" in cache_only
     assert sentences(point("mla", 100, num_q_heads=128), point("mha", 100, num_q_heads=64)) == ()
+
+
+def test_a_time_of_prefill_says_so() -> None:
+    (_, text) = sentences(*(point(name, us, phase="prefill") for name, us in (("mla", 200.0), ("gqa", 100.0))))
+    assert text.startswith("In this run's prefill MLA absorbed with 128 heads took 2x as long as GQA-8 at kv_len 4k")

@@ -1,6 +1,7 @@
 from mlabench.records.record import Record
 from mlabench.report.series import View, make_views, measured
 from mlabench.report.style import STYLES
+from mlabench.report.write import slug
 from tests.factories import CEILINGS, make_case, make_record, make_run, make_sweep
 
 
@@ -97,3 +98,32 @@ def test_only_failures_still_make_a_view() -> None:
     view = only(make_views([make_run(None, [make_record(make_case(kv_len=1024), status="oom")])]))
     assert names(view) == ["MLA absorbed"]
     assert measured(view.frame).empty
+
+
+def prefills(*lengths: tuple[int, int]) -> list[Record]:
+    return [make_record(make_case(phase="prefill", q_len=q_len, kv_len=kv_len)) for q_len, kv_len in lengths]
+
+
+def test_phases_are_never_drawn_together() -> None:
+    decodes = [make_record(make_case(kv_len=length)) for length in (1024, 2048, 4096)]
+    first, second = make_views([make_run(None, [*decodes, *prefills((1024, 1024), (2048, 2048))])])
+    assert (first.context.phase, set(first.frame["phase"])) == ("decode", {"decode"})
+    assert (second.context.phase, set(second.frame["phase"])) == ("prefill", {"prefill"})
+    assert first.title == "Synthetic H200, bfloat16, timing method graph, cold cache"
+    assert second.title == f"{first.title}, prefill of whole prompts"
+    assert slug(first) != slug(second)
+
+
+def test_whole_prompts_of_any_length_are_one_line() -> None:
+    view = only(make_views([make_run(None, prefills((1024, 1024), (4096, 4096), (1024, 8192), (2048, 2048)))]))
+    assert sorted(view.frame["kv_len"]) == [1024, 2048, 4096]
+    assert view.context.q_len is None
+    assert view.context.setting() == "128 heads, prefill of whole prompts, bfloat16, Synthetic H200"
+    assert view.context.left_out == ("1 records of prefill with a cached prefix",)
+
+
+def test_chunks_of_one_length_are_one_line_the_first_of_a_prompt_too() -> None:
+    view = only(make_views([make_run(None, prefills((512, 512), (512, 1024), (512, 4096), (1024, 1024)))]))
+    assert sorted(view.frame["kv_len"]) == [512, 1024, 4096]
+    assert view.context.setting() == "128 heads, prefill q_len 512, bfloat16, Synthetic H200"
+    assert view.context.left_out == ("1 records with other than q_len 512",)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class FigureRow:
     """A figure: the stem of its file, its title, how to read it, and the function that draws it.
 
-    A caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShowError` where the data
-    carries no such figure. Data that a figure does not fit is not said to lack it.
+    Title and caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShowError` where the
+    data carries no such figure. Data that a figure does not fit is not said to lack it.
     """
 
     name: str
@@ -29,7 +29,11 @@ class FigureRow:
 
     def heading(self, context: Context) -> str:
         """The title over the picture: what is shown, and of what."""
-        return f"{self.title}, {context.setting(self.every_head_count)}"
+        return f"{self.name_in(context)}, {context.setting(self.every_head_count)}"
+
+    def name_in(self, context: Context) -> str:
+        """The title with the context's values filled in."""
+        return self.title.format_map(context.captions)
 
     def explanation(self, context: Context) -> str:
         """The caption with the context's values filled in."""
@@ -39,7 +43,7 @@ class FigureRow:
 FIGURES: tuple[FigureRow, ...] = (
     FigureRow(
         "latency",
-        "Decode latency",
+        "{phase} latency",
         "Lower is faster; both axes are logarithmic. A line is the fastest kernel of each variant and form at "
         "{heads}; its band is the median's 95% interval. {panels}",
         latency.draw,

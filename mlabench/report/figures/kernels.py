@@ -73,7 +73,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
         axes.set_title(f"{count} heads")
     _set_y(panels[0], rows, has_floor=has_floor)
     _label(panels[-1], rows[rows["num_q_heads"] == heads[-1]], looks)
-    setting = f"{rows['series'].iloc[0]}, {context.dtype}, {context.device_name}"
+    setting = f"{rows['series'].iloc[0]}{context.queries}, {context.dtype}, {context.device_name}"
     figure.suptitle(f"{finding(rows, looks)}\n{setting}", fontsize=12)
     return figure
 

@@ -1,4 +1,4 @@
-"""Latency of one decode step over the cache's length."""
+"""Latency of one call over the cache's length."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     """Latency against kv_len, both logarithmic, one line a series and one panel a batch size."""
-    return line_panels(one_head_count(frame, context), context, "latency_us", "decode latency, one layer", _finish)
+    label = f"{context.phase} latency, one layer"
+    return line_panels(one_head_count(frame, context), context, "latency_us", label, _finish)
 
 
 def _finish(axes: "Axes", rows: "pandas.DataFrame") -> None:
