@@ -55,7 +55,8 @@ def test_the_table_of_peers_is_theirs() -> None:
     assert set(told) == {kernel.backend for kernel in PEERS}
     for kernel in PEERS:
         takes, note = told[kernel.backend]
-        assert {"mla_absorbed": "absorbed MLA", "grouped": "grouped"}[kernel.contract] in takes
+        taken = {"mla_absorbed": "absorbed MLA", "grouped": "grouped", "grouped_prefill": "grouped prefill"}
+        assert taken[kernel.contract] in takes
         assert ("finite" in note) == kernel.reads_unused_slots
         assert ("log-sum-exp" in note) != kernel.writes_lse
 

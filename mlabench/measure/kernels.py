@@ -228,6 +228,42 @@ PEERS: tuple[Kernel, ...] = (
         writes_lse=False,
         peer=True,
     ),
+    Kernel(
+        "grouped_prefill_flash_attn_3",
+        "flash_attn_3",
+        "grouped_prefill",
+        "mlabench.measure.peers.flash_attn_3:bind_prefill",
+        package="flash_attn_interface or vllm",
+        install="pip install tokenspeed-fa3",
+        peer=True,
+        reads_unused_slots=True,
+    ),
+    Kernel(
+        "grouped_prefill_flashinfer",
+        "flashinfer",
+        "grouped_prefill",
+        "mlabench.measure.peers.flashinfer_grouped:bind_prefill",
+        package="flashinfer",
+        install="pip install flashinfer-python",
+        writes_lse=False,
+        peer=True,
+    ),
+    Kernel(
+        "grouped_prefill_torch_flash",
+        "torch_flash",
+        "grouped_prefill",
+        "mlabench.measure.peers.torch_sdpa:bind_flash_prefill",
+        writes_lse=False,
+        peer=True,
+    ),
+    Kernel(
+        "grouped_prefill_torch_cudnn",
+        "torch_cudnn",
+        "grouped_prefill",
+        "mlabench.measure.peers.torch_sdpa:bind_cudnn_prefill",
+        writes_lse=False,
+        peer=True,
+    ),
 )
 """Kernels of other packages, none of which is needed."""
 

@@ -33,7 +33,8 @@ def test_a_phase_has_kernels_of_its_own() -> None:
     assert names(absorbed, "cpu") == names(absorbed, "cuda") == ["mla_prefill_torch"]
     assert names(expanded, "cpu") == ["grouped_prefill_torch"]
     assert names(expanded, "cuda") == ["grouped_prefill_triton", "grouped_prefill_torch"]
-    assert names(expanded, "cuda", ["peers", "grouped_decode_triton"]) == []
+    assert names(absorbed, "cuda", ["peers", "grouped_decode_triton"]) == []
+    assert names(expanded, "cuda", ["flash_attn_3", "grouped_decode_triton"]) == ["grouped_prefill_flash_attn_3"]
 
 
 def test_a_backend_or_a_kernel_may_be_named() -> None:

@@ -1,4 +1,4 @@
-"""FlashAttention-3 for Hopper: grouped decode, and absorbed MLA with the latent part of the query as `q_v`.
+"""FlashAttention-3 for Hopper: grouped decode and prefill, and absorbed MLA with the latent part of the query as `q_v`.
 
 Either of two packages gives it: the module `flash_attn_interface` of upstream and its builds, or vLLM, which carries
 its own build. The schedule is computed in `bind`, as an engine does once a step. FlashAttention-3 allocates what it
@@ -26,7 +26,10 @@ DISABLED_WITH = {64: "FLASH_ATTENTION_DISABLE_HDIMDIFF64", 192: "FLASH_ATTENTION
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is asked: q `[batch, q_len, num_q_heads, dim]` and the same of `q_v`, caches in pages of kv heads."""
+    """What is asked: q `[batch, q_len, num_q_heads, dim]` and the same of `q_v`, caches in pages of kv heads.
+
+    With `q_starts [batch + 1]` the queries of all requests are packed, `[total_q, num_q_heads, dim]`.
+    """
 
     q: "Tensor"
     k_cache: "Tensor"
@@ -35,6 +38,12 @@ class Problem:
     block_table: "Tensor"
     kv_lens: "Tensor"
     softmax_scale: float
+    q_starts: "Tensor | None" = None
+
+    @property
+    def q_len(self) -> int:
+        """Queries of the request that has most."""
+        return self.q.shape[1] if self.q_starts is None else int(self.q_starts.diff().max())
 
 
 def bind_mla(
@@ -71,6 +80,23 @@ def bind_grouped(
     return _bind(Problem(q, k_cache, v_cache, None, block_table, kv_lens, softmax_scale))
 
 
+def bind_prefill(
+    *,
+    q: "Tensor",
+    k_cache: "Tensor",
+    v_cache: "Tensor",
+    block_table: "Tensor",
+    kv_lens: "Tensor",
+    q_starts: "Tensor",
+    out: "Tensor",  # noqa: ARG001
+    lse: "Tensor",  # noqa: ARG001
+    softmax_scale: float,
+) -> OwnOutputs:
+    """Bind to the tensors of grouped prefill. Raises NotImplementedError for what the build does not do."""
+    require_half(q, WHOSE)
+    return _bind(Problem(q, k_cache, v_cache, None, block_table, kv_lens, softmax_scale, q_starts))
+
+
 def _bind(problem: Problem) -> OwnOutputs:
     dims = problem.k_cache.shape[3], problem.v_cache.shape[3]
     if is_installed("flash_attn_interface") and _is_built(*dims):
@@ -95,11 +121,12 @@ def _is_built(qk_dim: int, v_dim: int) -> bool:
 def _plan_upstream(problem: Problem) -> Callable[[], Outputs]:
     from flash_attn_interface import flash_attn_with_kvcache, get_scheduler_metadata
 
-    batch, q_len, num_q_heads, dim = problem.q.shape
+    q_len, (num_q_heads, dim) = problem.q_len, problem.q.shape[-2:]
     page_size, num_kv_heads, v_dim = problem.v_cache.shape[1:]
     causal = q_len > 1
+    packed = {} if problem.q_starts is None else {"cu_seqlens_q": problem.q_starts}
     metadata = get_scheduler_metadata(
-        batch,
+        len(problem.kv_lens),
         q_len,
         problem.block_table.shape[1] * page_size,
         num_q_heads,
@@ -110,7 +137,9 @@ def _plan_upstream(problem: Problem) -> Callable[[], Outputs]:
         headdim_v=v_dim,
         page_size=page_size,
         causal=causal,
+        **packed,
     )
+    longest = {"max_seqlen_q": q_len} if packed else {}
 
     def run() -> Outputs:
         result, result_lse, *_ = flash_attn_with_kvcache(
@@ -124,8 +153,10 @@ def _plan_upstream(problem: Problem) -> Callable[[], Outputs]:
             causal=causal,
             scheduler_metadata=metadata,
             return_softmax_lse=True,
+            **packed,
+            **longest,
         )
-        return {"out": result, "lse": result_lse.transpose(1, 2)}
+        return {"out": result, "lse": result_lse.transpose(-2, -1)}
 
     return run
 
@@ -134,9 +165,11 @@ def _plan_vllm(problem: Problem) -> Callable[[], Outputs]:
     import torch
     from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 
-    batch, q_len, num_q_heads, dim = problem.q.shape
+    batch, q_len, (*queries, num_q_heads, dim) = len(problem.kv_lens), problem.q_len, problem.q.shape
     page_size, num_kv_heads, v_dim = problem.v_cache.shape[1:]
-    starts = torch.arange(0, (batch + 1) * q_len, q_len, dtype=torch.int32, device=problem.q.device)
+    starts = problem.q_starts
+    if starts is None:
+        starts = torch.arange(0, (batch + 1) * q_len, q_len, dtype=torch.int32, device=problem.q.device)
     longest = int(problem.kv_lens.max())
     metadata = get_scheduler_metadata(
         batch,
@@ -152,8 +185,8 @@ def _plan_vllm(problem: Problem) -> Callable[[], Outputs]:
         page_size=page_size,
         causal=True,
     )
-    rows = problem.q.flatten(0, 1)
-    latent_rows = None if problem.q_v is None else problem.q_v.flatten(0, 1)
+    rows = problem.q.flatten(0, -3)
+    latent_rows = None if problem.q_v is None else problem.q_v.flatten(0, -3)
 
     def run() -> Outputs:
         result, result_lse = flash_attn_varlen_func(
@@ -172,7 +205,6 @@ def _plan_vllm(problem: Problem) -> Callable[[], Outputs]:
             scheduler_metadata=metadata,
             fa_version=3,
         )
-        by_request = result_lse.unflatten(1, (batch, q_len)).permute(1, 2, 0)
-        return {"out": result.unflatten(0, (batch, q_len)), "lse": by_request}
+        return {"out": result.unflatten(0, queries), "lse": result_lse.transpose(0, 1).unflatten(0, queries)}
 
     return run

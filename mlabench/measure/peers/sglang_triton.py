@@ -12,6 +12,7 @@ from inspect import signature
 from typing import TYPE_CHECKING
 
 from mla_kernels.launch import Launch
+from mlabench.measure.peers.dense import list_slots
 from mlabench.measure.peers.shapes import (
     import_first,
     installed_version,
@@ -60,7 +61,7 @@ def bind(
     splits = choose_splits(lengths, num_q_heads, gpu.multi_processor_count, most)
     starts = torch.zeros(batch + 1, dtype=torch.int32, device=q.device)
     starts[1:] = kv_lens.cumsum(0)
-    slots = _list_slots(block_table, kv_lens, page_size)
+    slots = list_slots(block_table, kv_lens, page_size)
     partial = torch.empty(batch, num_q_heads, most, rank, dtype=torch.float32, device=q.device)
     partial_lse = torch.empty(batch, num_q_heads, most, dtype=torch.float32, device=q.device)
     cache = kv_cache.flatten(0, 1).unsqueeze(1)
@@ -102,13 +103,3 @@ def choose_splits(lengths: Sequence[int], num_q_heads: int, multiprocessors: int
 
 def _power_of_2_from(number: int) -> int:
     return 1 << (number - 1).bit_length()
-
-
-def _list_slots(block_table: "Tensor", kv_lens: "Tensor", page_size: int) -> "Tensor":
-    """The cache slots of all tokens, request after request."""
-    import torch
-
-    from mla_kernels.paged_torch import find_tokens
-
-    slots = find_tokens(block_table, kv_lens, 1, page_size).slots  # [B, L]
-    return slots[torch.arange(slots.shape[1], device=slots.device) < kv_lens[:, None]]

@@ -1,5 +1,6 @@
 """Stand-ins for the peers' packages: they take what the real ones take, refuse anything else, and compute on a CPU."""
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mlabench.cases.case import Case
 from mlabench.cases.grid import make_cases
 from mlabench.measure.kernels import find_kernel
 from mlabench.measure.runner import Runner
@@ -39,8 +41,19 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
             del sys.modules[name]
 
 
-def measure(kernel: str, **axes: int | str) -> Record:
+@pytest.fixture
+def any_sdpa_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU has neither backend: let torch take what it has."""
+    monkeypatch.setattr("torch.nn.attention.sdpa_kernel", lambda _backend: contextlib.nullcontext())
+
+
+def small_case(**axes: int | str) -> Case:
+    """One case of these axes, small in the others."""
+    return make_cases({name: (value,) for name, value in {**SMALL, **axes}.items()})[0]
+
+
+def measure(kernel: str, seed: int = 0, **axes: int | str) -> Record:
     """One point of the peer on a small case, on the CPU, checked before and after its timed call."""
-    case = make_cases({name: (value,) for name, value in {**SMALL, **axes}.items()})[0]
+    case = small_case(**axes)
     on_cpu = replace(find_kernel(kernel), devices=("cpu",))
-    return Runner("cpu", FakeTimer((5.0, 6.0))).run(case, on_cpu)
+    return Runner("cpu", FakeTimer((5.0, 6.0)), seed).run(case, on_cpu)

@@ -18,14 +18,6 @@ GQA = {"variant": "gqa", "num_kv_heads": 2}
 SDPA = ("grouped_decode_torch_flash", "grouped_decode_torch_cudnn")
 
 
-@pytest.fixture
-def any_sdpa_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU has neither backend: let torch take what it has."""
-    import contextlib
-
-    monkeypatch.setattr("torch.nn.attention.sdpa_kernel", lambda _backend: contextlib.nullcontext())
-
-
 def test_every_peer_of_grouped_attention_is_tried() -> None:
     assert {kernel.name for kernel in PEERS if kernel.contract == "grouped"} == set(INSTALLED)
 

@@ -3,7 +3,7 @@
 
 import torch
 
-from mla_kernels.reference import grouped_decode
+from mla_kernels.reference import grouped_prefill
 
 
 def as_table(indptr, indices):
@@ -14,13 +14,12 @@ def as_table(indptr, indices):
 
 
 class _Paged:
-    def attend(self, q, caches, out):
+    def attend(self, q, caches, starts, out):
         k_cache, v_cache = caches
+        assert k_cache.stride() == v_cache.stride()
         lengths = (self.indptr.diff() - 1) * k_cache.shape[1] + self.last_page_len
-        rows = q.unflatten(0, (len(lengths), -1))
         table = as_table(self.indptr, self.indices)
-        result, _ = grouped_decode(rows, k_cache, v_cache, table, lengths, self.scale)
-        out.copy_(result.flatten(0, 1))
+        out.copy_(grouped_prefill(q, k_cache, v_cache, table, lengths, starts, self.scale)[0])
 
 
 class BatchDecodeWithPagedKVCacheWrapper(_Paged):
@@ -64,7 +63,7 @@ class BatchDecodeWithPagedKVCacheWrapper(_Paged):
     def run(self, q, paged_kv_cache, *, out):
         k_cache = paged_kv_cache[0]
         assert self.shape == (q.shape[1], k_cache.shape[2], q.shape[2], k_cache.shape[1])
-        self.attend(q, paged_kv_cache, out)
+        self.attend(q, paged_kv_cache, torch.arange(len(q) + 1), out)
 
 
 class BatchPrefillWithPagedKVCacheWrapper(_Paged):
@@ -100,4 +99,41 @@ class BatchPrefillWithPagedKVCacheWrapper(_Paged):
         k_cache = paged_kv_cache[0]
         assert self.shape == (q.shape[1], k_cache.shape[2], q.shape[2], k_cache.shape[1])
         assert self.starts[-1] == len(q)
-        self.attend(q, paged_kv_cache, out)
+        self.attend(q, paged_kv_cache, self.starts, out)
+
+
+class BatchPrefillWithRaggedKVCacheWrapper:
+    def __init__(self, workspace, kv_layout, use_cuda_graph, *buffers):
+        assert use_cuda_graph
+        assert kv_layout == "NHD"
+        self.buffers = buffers
+        self._backend = "auto"
+
+    def plan(
+        self,
+        qo_indptr,
+        kv_indptr,
+        num_qo_heads,
+        num_kv_heads,
+        head_dim_qk,
+        head_dim_vo,
+        *,
+        causal,
+        sm_scale,
+        q_data_type,
+        kv_data_type,
+    ):
+        for buffer, tensor in zip(self.buffers, (qo_indptr, kv_indptr), strict=True):
+            assert tensor.dtype == torch.int32
+            buffer.copy_(tensor)
+        self.shape, self.scale = (num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo), sm_scale
+        assert causal
+        assert q_data_type == kv_data_type
+        self._backend = "fa3"
+
+    def run(self, q, k, v, *, out):
+        starts, kv_starts = self.buffers
+        assert self.shape == (q.shape[1], k.shape[1], q.shape[2], v.shape[2])
+        assert (starts[-1], kv_starts[-1], kv_starts[-1]) == (len(q), len(k), len(v))
+        table = as_table(kv_starts, torch.arange(len(k)))
+        out.copy_(grouped_prefill(q, k[:, None], v[:, None], table, kv_starts.diff(), starts, self.scale)[0])

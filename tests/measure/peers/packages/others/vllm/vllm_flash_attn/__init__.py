@@ -1,8 +1,7 @@
 # ruff: noqa: ARG001
 """A stand-in for vLLM's build of FlashAttention-3."""
 
-import torch
-from attention import attend
+from attention import attend_packed
 
 
 def get_scheduler_metadata(
@@ -22,6 +21,7 @@ def get_scheduler_metadata(
 ):
     assert causal
     assert max_seqlen_k == cache_seqlens.max()
+    assert len(cu_seqlens_q) == batch_size + 1
     return batch_size, max_seqlen_q, num_heads_q, num_heads_kv, headdim, headdim_v, page_size, qkv_dtype
 
 
@@ -47,7 +47,6 @@ def flash_attn_varlen_func(
     batch = len(seqused_k)
     heads = q.shape[1], k.shape[2], q.shape[2], v.shape[3], k.shape[1]
     assert scheduler_metadata == (batch, max_seqlen_q, *heads, q.dtype)
-    assert cu_seqlens_q.tolist() == list(range(0, len(q) + 1, max_seqlen_q))
-    by_request = [None if rows is None else rows.unflatten(0, (batch, max_seqlen_q)) for rows in (q, q_v)]
-    out, lse = attend(by_request[0], k, v, by_request[1], block_table, seqused_k, softmax_scale)
-    return out.flatten(0, 1), torch.movedim(lse, 2, 0).flatten(1, 2).contiguous()
+    assert max_seqlen_q == cu_seqlens_q.diff().max()
+    out, lse = attend_packed(q, k, v, q_v, block_table, seqused_k, cu_seqlens_q, softmax_scale)
+    return out, lse.T.contiguous()
