@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 PACKAGE = "versioned_kernels"
@@ -78,6 +80,20 @@ class Repository:
     def folder(self) -> Path:
         """What goes on `sys.path`."""
         return self.path / "kernels"
+
+
+@dataclass(frozen=True)
+class EditableFinder:
+    """What an editable install puts on `sys.meta_path`: it knows folders by the names of packages."""
+
+    folders: Mapping[str, Path]
+
+    def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
+        """As setuptools' finder: a package itself, and what lies right in it."""
+        parent = name.rpartition(".")[0]
+        if name in self.folders:
+            return PathFinder.find_spec(name, [str(self.folders[name].parent)])
+        return PathFinder.find_spec(name, [str(self.folders[parent])]) if parent in self.folders else None
 
 
 def make_repository(path: Path) -> Repository:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from mla_kernels.launch import check_dtype
+
 QUERIES_AT_ONCE = 512
 """Of a request with a prefix."""
 
@@ -69,7 +71,11 @@ class PackedRequest:
 
 
 def find_requests(block_table: Tensor, kv_lens: Tensor, q_starts: Tensor, page_size: int) -> list[PackedRequest]:
-    """Read table, lengths and starts once, on the host; requests of which no query sees anything are left out."""
+    """Read table, lengths and starts once, on the host; requests of which no query sees anything are left out.
+
+    Raises ValueError where `q_starts` is not int32.
+    """
+    check_dtype("q_starts", q_starts, torch.int32)
     table, lengths, device = block_table.cpu().long(), kv_lens.tolist(), block_table.device
     requests = []
     for pages, kv_len, (start, stop) in zip(table, lengths, pairwise(q_starts.tolist()), strict=True):
@@ -80,9 +86,14 @@ def find_requests(block_table: Tensor, kv_lens: Tensor, q_starts: Tensor, page_s
 
 
 class FillBlind:
-    """Puts zeros into the rows of a packed output that no request has, since they see nothing."""
+    """Puts zeros into the rows of a packed output that no request has, since they see nothing.
+
+    Raises ValueError where a request has rows that `out` does not have.
+    """
 
     def __init__(self, out: Tensor, requests: list[PackedRequest]) -> None:
+        if (last := max(request.stop for request in requests)) > len(out):
+            raise ValueError(f"q_starts gives a request queries up to row {last}, out has {len(out)}")
         blind = torch.ones(out.shape[0], dtype=torch.bool)
         for request in requests:
             blind[request.start : request.stop] = False

@@ -3,14 +3,12 @@
 import hashlib
 import json
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
-from statistics import NormalDist
 from typing import Any, Literal, Protocol, get_args
 
 from mlabench.cases.grouped import Grouped
+from mlabench.cases.lengths import split_lengths, split_shares
 from mlabench.cases.mla import FORMS, Mla
 from mlabench.cases.tensors import CASE_DTYPES, DTYPE_BYTES, TensorSpec
 from mlabench.errors import UsageError, near_names
@@ -32,9 +30,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 """The values of each field that is a word."""
 
 BLOCK_TABLE = "block_table"
-
-RAGGED_SIGMA = 1.0
-"""Standard deviation of the logarithm of a ragged batch's lengths."""
 
 
 class Variant(Protocol):
@@ -89,8 +84,8 @@ class Case:
 
     `kv_len` counts the cached tokens of a request, its `q_len` new ones included; in a `ragged` batch it is the mean.
     In decode every request has `q_len` new tokens; in the prefill of a ragged batch that is a mean too, and each
-    request has the same share of new tokens. `models` names the presets with this very shape and is no part of the
-    identity.
+    request has the same share of new tokens, as far as whole numbers go. `models` names the presets with this very
+    shape and is no part of the identity.
     """
 
     variant: Variant
@@ -120,18 +115,13 @@ class Case:
         for name, value in values.items():
             if isinstance(value, int) and value < 1:
                 raise UsageError(f"{name}={value} must be a positive whole number")
-        name = values["variant"]
-        shape = dict(values)
-        if name in ("mha", "mqa"):
-            shape["num_kv_heads"] = values["num_q_heads"] if name == "mha" else 1
-        kind = VARIANTS[name]
-        variant = kind(**{f.name: shape[f.name] for f in fields(kind) if f.name in shape})
-        own = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.name not in ("variant", "models")}
-        return cls(variant, models=models, **own)
+        flat, kind = own_fields(values), VARIANTS[values["variant"]]
+        variant = kind(**{f.name: flat[f.name] for f in fields(kind) if f.name in flat})
+        return cls(variant, models=models, **{name: flat[name] for name in _OWN if name in flat})
 
     def to_fields(self) -> dict[str, Any]:
         """The flat values that build this case again."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("variant", "models")}
+        own = {name: getattr(self, name) for name in _OWN}
         return {"variant": self.variant.name, "form": self.variant.form, **self.variant.sizes(), **own}
 
     @property
@@ -160,14 +150,17 @@ class Case:
         That is `q_len` in decode, and 1 in prefill.
         """
         least = self.q_len if self.phase == "decode" else 1
-        return _kv_lens(self.batch, self.kv_len, least, self.kv_len_dist)
+        return split_lengths(self.batch, self.kv_len, least, self.kv_len_dist)
 
     @property
     def q_lens(self) -> tuple[int, ...]:
-        """New tokens of each request; in prefill at least one, and as large a share of its tokens as in the mean."""
-        if self.phase == "decode":
+        """New tokens of each request; in prefill a share of its tokens, at least one.
+
+        They sum to `batch * q_len` wherever `kv_lens` sum to `batch * kv_len`.
+        """
+        if self.phase == "decode" or self.kv_len_dist == "uniform":
             return (self.q_len,) * self.batch
-        return tuple(max(1, round(length * self.q_len / self.kv_len)) for length in self.kv_lens)
+        return split_shares(self.kv_lens, round(self.cached_tokens * self.q_len / self.kv_len))
 
     @property
     def new_tokens(self) -> int:
@@ -245,13 +238,14 @@ class Case:
         return self.variant.flops(self.attended_pairs, self.cached_tokens)
 
 
-@lru_cache(maxsize=256)
-def _kv_lens(batch: int, kv_len: int, least: int, dist: str) -> tuple[int, ...]:
-    if dist == "uniform":
-        return (kv_len,) * batch
-    quantiles = [NormalDist(0, RAGGED_SIGMA).inv_cdf((i + 0.5) / batch) for i in range(batch)]
-    weights = [math.exp(quantile) for quantile in quantiles]
-    lengths = [max(least, int(batch * kv_len * weight / sum(weights))) for weight in weights]
-    lengths[-1] = max(least, lengths[-1] + batch * kv_len - sum(lengths))
-    random.Random(0).shuffle(lengths)
-    return tuple(lengths)
+_OWN = tuple(f.name for f in fields(Case) if f.name not in ("variant", "models"))
+
+
+def own_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat values without the sizes that their variant does not have; MHA and MQA give `num_kv_heads`."""
+    name = values["variant"]
+    flat = dict(values)
+    if name in ("mha", "mqa"):
+        flat["num_kv_heads"] = values["num_q_heads"] if name == "mha" else 1
+    own = {"variant", *_OWN, *(f.name for f in fields(VARIANTS[name]))}
+    return {key: value for key, value in flat.items() if key in own}

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlabench.cases.axes import Value
-from mlabench.cases.case import Case
+from mlabench.cases.case import Case, own_fields
 from mlabench.cases.models import preset_shape
+from mlabench.cases.where import keep_where, leaves_out
+from mlabench.errors import UsageError
 
 DEFAULT_SHAPE: Mapping[str, Value] = {
     "variant": "mla",
@@ -33,11 +35,12 @@ In prefill `q_len` is `kv_len` unless an axis gives it: whole prompts, nothing o
 """
 
 
-def make_cases(axes: Mapping[str, Sequence[Value]], models: Sequence[str] = ()) -> tuple[Case, ...]:
+def make_cases(axes: Mapping[str, Sequence[Value]], models: Sequence[str] = (), where: str = "") -> tuple[Case, ...]:
     """Every combination of the axes' values, for each model; each case once, in the axes' order.
 
     An axis overrides a model's size, and a model's size overrides the default. A case that keeps a model's shape
-    carries the model's name. Raises `UsageError` for an unknown model or sizes that do not fit together.
+    carries the model's name. Of the cases those are left that the expression `where` keeps. Raises `UsageError` for an
+    unknown model, or for sizes that do not fit together and that `where` does not leave out.
     """
     cases: dict[Case, tuple[str, ...]] = {}
     for model in models or (None,):
@@ -46,10 +49,35 @@ def make_cases(axes: Mapping[str, Sequence[Value]], models: Sequence[str] = ()) 
             shape: dict[str, Any] = {**DEFAULT_SHAPE, **preset, **dict(zip(axes, values, strict=True))}
             if shape["phase"] == "prefill" and "q_len" not in axes:
                 shape["q_len"] = shape["kv_len"]
-            case = Case.from_fields(shape)
+            if (case := _make_case(shape, axes, where)) is None:
+                continue
             own = (model,) if model and _keeps(case, preset) else ()
             cases[case] = tuple(dict.fromkeys((*cases.get(case, ()), *own)))
-    return tuple(Case.from_fields(case.to_fields(), models=names) for case, names in cases.items())
+    named = tuple(Case.from_fields(case.to_fields(), models=names) for case, names in cases.items())
+    return keep_where(named, where) if where else named
+
+
+def _make_case(shape: Mapping[str, Any], axes: Mapping[str, Sequence[Value]], where: str) -> Case | None:
+    """The case of these values, or None where they make none and `where` leaves them out. Raises `UsageError`."""
+    try:
+        return Case.from_fields(shape)
+    except UsageError:
+        if where and leaves_out(own_fields(shape), where):
+            return None
+        if shape["kv_len"] < shape["q_len"]:
+            raise UsageError(_mend_lengths(shape["q_len"], shape["kv_len"], axes)) from None
+        raise
+
+
+def _mend_lengths(q_len: int, kv_len: int, axes: Mapping[str, Sequence[Value]]) -> str:
+    q_lens, kv_lens = axes.get("q_len", (q_len,)), axes.get("kv_len", (kv_len,))
+    if "kv_len" not in axes:
+        return f"kv_len {kv_len}, the default, is under q_len {q_len}: add -a kv_len={max(map(int, q_lens))}"
+    if min(map(int, q_lens)) <= max(map(int, kv_lens)):
+        mend = "leave such pairs out with --where 'q_len <= kv_len'"
+    else:
+        mend = "kv_len counts the new tokens too"
+    return f"kv_len {kv_len} is under q_len {q_len}: {mend}"
 
 
 def _keeps(case: Case, preset: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from mlabench.cases.axes import merge_axes, parse_axis
-from mlabench.cases.case import Case
+from mlabench.cases.case import ALLOWED, Case
 from mlabench.cli.show import progress
 from mlabench.cli.sweep_steps import resolve
 from mlabench.errors import ExitCode, UsageError
@@ -137,11 +137,13 @@ def _resolve(asked: Asked) -> SweepConfig:
 
 
 def _cases_of(settings: SweepConfig, kernel: Kernel) -> Sequence[Case]:
-    cases = tuple(case for case in chosen_cases(settings) if case.contract == kernel.contract)
+    chosen = chosen_cases(settings)
+    cases = tuple(case for case in chosen if case.contract == kernel.contract)
     if not cases:
-        raise UsageError(
-            f"no case is left that {kernel.name} takes ({kernel.contract}): choose others with -a or --model"
-        )
+        others = [replace(case, phase=phase) for case in chosen for phase in ALLOWED["phase"]]
+        phase = next((case.phase for case in others if case.contract == kernel.contract), None)
+        mend = f"choose -a phase={phase}" if phase else "choose others with -a or --model"
+        raise UsageError(f"no case is left that {kernel.name} takes ({kernel.contract}): {mend}")
     return cases
 
 

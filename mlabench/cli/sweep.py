@@ -47,7 +47,7 @@ def sweep(
         bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest one.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the cases, their tensors' memory and a rough time.")
+        bool, typer.Option("--dry-run", help="Only show the cases, the memory they need and a rough time.")
     ] = False,
 ) -> None:
     """Measure every combination of the axes on every kernel that takes it, and store each as it comes.

@@ -15,7 +15,7 @@ from mlabench.cli.show import print_table, progress
 from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device, device_name
 from mlabench.measure.config import SweepConfig, load_config
-from mlabench.measure.plan import Point, estimate_point_s, make_points
+from mlabench.measure.plan import Point, estimate_memory_bytes, estimate_point_s, make_points
 from mlabench.measure.sweep import open_sweep, run_sweep
 from mlabench.measure.timing.methods import choose_cache, choose_method
 from mlabench.records.metrics import latency_us
@@ -108,20 +108,25 @@ def _line(record: Record) -> str:
 def _print_plan(points: Sequence[Point], config: SweepConfig) -> None:
     name = device_name(config.device)
     seconds = [estimate_point_s(point, config, config.device, name) for point in points]
+    needs = [estimate_memory_bytes(point) for point in points]
     rows = [
         (
             point.case.case_id,
             point.case.label,
             point.kernel.name if point.kernel else "no kernel",
-            format_bytes(point.case.memory_bytes),
-            f"about {format_seconds(s)}",
+            format_bytes(need_bytes) if point.kernel else "none",
+            _about(need_s, config.timeout_s) if point.kernel else "none",
         )
-        for point, s in zip(points, seconds, strict=True)
+        for point, need_bytes, need_s in zip(points, needs, seconds, strict=True)
     ]
-    print_table(("case", "what", "kernel", "memory of the tensors", "time"), rows)
-    most = max(point.case.memory_bytes for point in points)
-    total = format_seconds(sum(seconds))
-    print(f"{len(points)} points on {name}: tensors of at most {format_bytes(most)} at a time, about {total}")
+    print_table(("case", "what", "kernel", "memory, the check's included", "time"), rows)
+    most, total = format_bytes(max(needs)), format_seconds(sum(seconds))
+    print(f"{len(points)} points on {name}: at most {most} at a time, about {total}")
+
+
+def _about(need_s: float, timeout_s: float) -> str:
+    over = f", over the timeout of {format_seconds(timeout_s)}" if need_s > timeout_s else ""
+    return f"about {format_seconds(need_s)}{over}"
 
 
 def _summarise(path: Path) -> None:

@@ -56,9 +56,26 @@ def reference(case: Case, inputs: Mapping[str, "Tensor"]) -> Expected:
     return Expected(out, lse)
 
 
-def check_bytes(case: Case) -> int:
-    """Bytes of the float64 tensors that a point holds at once: the reference's outputs, these negated, the error."""
-    return 3 * 8 * sum(math.prod(spec.shape) for spec in case.specs if spec.role == "output")
+def point_bytes(case: Case) -> int:
+    """Bytes that a point needs at most: the call's tensors and the check's; a kernel's workspace comes on top.
+
+    The check holds at once the reference's float64 outputs with either its temporaries, or these outputs negated and
+    the error.
+    """
+    outputs = 8 * sum(math.prod(spec.shape) for spec in case.specs if spec.role == "output")
+    return case.memory_bytes + outputs + max(2 * outputs, _temporary_bytes(case))
+
+
+def _temporary_bytes(case: Case) -> int:
+    """Bytes of the reference's temporaries, which it has for one request at a time."""
+    bound = import_module("mla_kernels.reference").temporary_bytes
+    shapes = {spec.name: spec.shape for spec in case.specs}
+    heads = case.variant.num_q_heads
+    expansion = shapes.get("kv_b_proj")
+    numbers_per_token = shapes["q"][-1] + (expansion[1] if expansion else shapes["out"][-1])
+    kv_heads = heads if expansion else shapes["k_cache"][2] if "k_cache" in shapes else 1
+    lengths = set(zip(case.q_lens, case.kv_lens, strict=True))
+    return max(int(bound(q_len, kv_len, heads, kv_heads, numbers_per_token)) for q_len, kv_len in lengths)
 
 
 def check(case: Case, outputs: Mapping[str, "Tensor"], expected: Expected, *, with_lse: bool = True) -> CheckResult:

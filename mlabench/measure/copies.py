@@ -2,19 +2,25 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import invalidate_caches
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import get_importer
 from types import ModuleType
+from typing import Any
 
 from mlabench.measure.sources import folder_of, root_of
 
 _SUITE = Path(__file__).resolve().parents[2]
 _KEPT = (_SUITE / "mlabench", _SUITE / "tests")
 """What measures is no part of either version, though it may lie in the kernels' own repository."""
+
+_PYTHONS_OWN = (BuiltinImporter, FrozenImporter, PathFinder)
+"""Finders that go by `sys.path`, or have no files."""
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
@@ -44,15 +50,29 @@ class Copy:
         outside, path = self._take_modules(), sys.path[:]
         sys.modules.update(self._modules)
         # What a module adds to the path is its own copy's as well.
-        self._path = self._path or [self.folder, *map(self._counterpart, path)]
+        self._path = self._path or [self.folder, *self._entries(path)]
         sys.path[:] = self._path
+        sys.meta_path[:] = [
+            finder if finder in _PYTHONS_OWN or not hasattr(finder, "find_spec") else _Redirected(finder, self)
+            for finder in sys.meta_path
+        ]
         try:
             yield
         finally:
+            sys.meta_path[:] = [
+                finder.finder if isinstance(finder, _Redirected) else finder for finder in sys.meta_path
+            ]
             self._path = sys.path[:]
             sys.path[:] = path
             self._modules = self._take_modules()
             sys.modules.update(outside)
+
+    def folders_instead(self, spec: ModuleSpec) -> list[str]:
+        """Where to look for a module that was found outside of this copy's tree; empty where it may stay."""
+        places = [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
+        if not any(self._holds(place) and not place.resolve().is_relative_to(self._there) for place in places):
+            return []
+        return [self._counterpart(str(place.parent)) for place in places if place.is_absolute()]
 
     def _take_modules(self) -> dict[str, ModuleType]:
         # Most of some thousand modules are foreign, and this runs between timed calls: each is looked at once.
@@ -76,10 +96,40 @@ class Copy:
         is_kept = not place.is_absolute() or any(map(path.is_relative_to, _KEPT))
         return not is_kept and any(_is_source(path, root) for root in (self._here, self._there))
 
+    def _entries(self, path: Sequence[str]) -> Iterator[str]:
+        for entry in map(self._counterpart, path):
+            find = getattr(get_importer(entry), "find_spec", None)
+            spec = find(self.package) if find else None
+            # An editable install's name among the folders stands for where a package without an `__init__.py` lies.
+            if spec is None or not self.folders_instead(spec):
+                yield entry
+
     def _counterpart(self, entry: str) -> str:
         """Where an entry of the path lies in this copy's tree; itself where it is no part of the repository."""
         path = Path(entry).resolve()
         return str(self._there / path.relative_to(self._here)) if _is_source(path, self._here) else entry
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class _Redirected:
+    """A finder that is sent to a copy's tree where it finds what lies in the repository outside of it.
+
+    That of an editable install knows today's folders whatever the path says: for a module that the copy lacks it would
+    give today's file.
+    """
+
+    finder: Any
+    copy: Copy
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec: ModuleSpec | None = self.finder.find_spec(name, path, target)
+        folders = self.copy.folders_instead(spec) if spec else []
+        return PathFinder.find_spec(name, folders, target) if folders else spec
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.finder, name)
 
 
 @cache

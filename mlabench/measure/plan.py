@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from mlabench.cases.case import Case
 from mlabench.cases.grid import make_cases
-from mlabench.cases.where import keep_where
 from mlabench.errors import UsageError
 from mlabench.machine.datasheet import find_datasheet
+from mlabench.measure.check import point_bytes
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.kernels import Kernel, check_selection, kernels_for
 from mlabench.measure.timing.cuda_sustained import SETTLE_S, WINDOW_S
@@ -46,16 +46,16 @@ def make_points(config: SweepConfig, device: str) -> tuple[Point, ...]:
 
 def chosen_cases(config: SweepConfig) -> tuple[Case, ...]:
     """The cases of the axes and models that `where` keeps. Raises `UsageError` where none is left."""
-    cases = make_cases(config.axes, config.model)
-    if config.where:
-        cases = keep_where(cases, config.where)
-        if not cases:
-            raise UsageError(f"--where {config.where!r} leaves no case: loosen it")
-    return tuple(cases)
+    cases = make_cases(config.axes, config.model, config.where)
+    if not cases:
+        raise UsageError(f"--where {config.where!r} leaves no case: loosen it")
+    return cases
 
 
 def estimate_point_s(point: Point, config: SweepConfig, device: str, device_name: str) -> float:
-    """A rough time for one point, in seconds, from published peaks."""
+    """A rough time for one point, in seconds, from published peaks; 0 where no kernel takes it."""
+    if point.kernel is None:
+        return 0.0
     nominal = _nominal(device, device_name)
     case = point.case
     floor_s = max(case.flops / nominal["flops_per_s"], case.bytes_moved / nominal["memory_bytes_per_s"])
@@ -63,6 +63,11 @@ def estimate_point_s(point: Point, config: SweepConfig, device: str, device_name
     if config.method == "sustained":
         sampling_s = SETTLE_S + max(config.sampling_s, WINDOW_S)
     return OVERHEAD_S[device] + REFERENCE_COST * floor_s + sampling_s
+
+
+def estimate_memory_bytes(point: Point) -> int:
+    """Bytes that one point needs, a kernel's workspace apart; 0 where no kernel takes it."""
+    return point_bytes(point.case) if point.kernel else 0
 
 
 def _points_of(case: Case, device: str, names: Sequence[str]) -> list[Point]:

@@ -15,7 +15,7 @@ from mlabench.cases.case import Case
 from mlabench.machine.memory import free_memory_bytes
 from mlabench.machine.nvml import Nvml
 from mlabench.machine.telemetry import Telemetry
-from mlabench.measure.check import CheckResult, Expected, check, check_bytes, reference
+from mlabench.measure.check import CheckResult, Expected, check, point_bytes, reference
 from mlabench.measure.inputs import FINITE, fill_unused_slots, is_poison, make_inputs, make_outputs, negate, poison
 from mlabench.measure.kernels import Kernel, Launch, launch_config, workspace_bytes
 from mlabench.measure.timing.method import Budget, Timer, nothing
@@ -171,7 +171,7 @@ class Runner:
         """The case's inputs and what must come of them, kept for the next point. Raises `NotMeasured`."""
         if self._prepared is None or self._prepared.case != case:
             self._prepared = None
-            need, free = case.memory_bytes + check_bytes(case), free_memory_bytes(self.device)
+            need, free = point_bytes(case), free_memory_bytes(self.device)
             if free is not None and need > free:
                 # What failed before may still be held by the frames of its exception.
                 gc.collect()

@@ -1,9 +1,11 @@
 """The sides of an interleaved comparison: what is asked for, and what is bound."""
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mlabench.measure.copies import load_copy
@@ -41,8 +43,15 @@ class AskedSide:
             owner = getattr(getattr(error, "obj", None), "__name__", error.name)
             if self.commit is None or not owner or not f"{module}.".startswith(f"{owner}."):
                 raise
-            raise NotMeasured("unavailable", f"{self.kernel.target} is not in commit {self.commit[:7]}") from None
+            raise self._absent(self.commit) from None
+        # By the module: the code of a decorated bind may lie with its decorator.
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if self.commit and not _lies_in(file, self.folder):
+            raise self._absent(self.commit)
         return code.co_filename if code else None
+
+    def _absent(self, commit: str) -> NotMeasured:
+        return NotMeasured("unavailable", f"{self.kernel.target} is not in commit {commit[:7]}")
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "AskedSide":
@@ -85,6 +94,10 @@ class LiveSide:
             if not all(math.isfinite(time_us) and time_us > 0 for time_us in samples.times_us):
                 raise NotMeasured("error", "a sample is no positive number")
         return samples
+
+
+def _lies_in(file: str | None, folder: str | None) -> bool:
+    return not file or not folder or Path(file).resolve().is_relative_to(Path(folder).resolve())
 
 
 def describe(asked: AskedSide, **values: Any) -> Side:

@@ -88,6 +88,7 @@ METRICS: tuple[Metric, ...] = (
         "cold or warm last-level cache at the start of a call",
         lambda r, _: r.timing.cache if r.timing else None,
     ),
+    Metric("new_tokens", "queries of one call, over the batch", lambda r, _: r.case.new_tokens),
     Metric(
         "kv_cache_bytes_per_token", "cache bytes of a token in one layer", lambda r, _: r.case.kv_cache_bytes_per_token
     ),

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mlabench.machine.ceilings import ridge_flops_per_byte
-from mlabench.report.figures.speedup import SHAPE
-from mlabench.report.series import View, measured
+from mlabench.report.series import SHAPE, View, measured
 from mlabench.units import (
     format_count,
     format_exact_bytes,
@@ -19,8 +18,11 @@ if TYPE_CHECKING:
     import pandas
 
 BASELINES = ("mha", "gqa")
-FORMS = ("absorbed", "recompute", "expanded")
-"""Which form of MLA a sentence is about: the first one that was measured."""
+FORMS = {"decode": ("absorbed", "recompute", "expanded"), "prefill": ("expanded", "recompute", "absorbed")}
+"""Which form of MLA a sentence is about, by phase: the first one that was measured.
+
+Serving decodes absorbed and prefills expanded, where the larger heads of the absorbed form cost several times the FLOP.
+"""
 
 
 def findings(view: View) -> tuple[str, ...]:
@@ -31,8 +33,11 @@ def findings(view: View) -> tuple[str, ...]:
 
 
 def cache_sentence(view: View, rows: "pandas.DataFrame") -> str:
-    """MLA's cache bytes against MHA's and GQA's at the same precision and head count."""
-    mla = _first_form(rows)
+    """MLA's cache bytes against MHA's and GQA's at the same precision and head count.
+
+    What is cached is there for decode, so that its form counts in every phase.
+    """
+    mla = _first_form(rows, "decode")
     clauses = []
     for series in _baselines(view) if mla is not None else ():
         other = rows[rows["series"] == series]
@@ -47,45 +52,46 @@ def cache_sentence(view: View, rows: "pandas.DataFrame") -> str:
 
 
 def speed_sentence(view: View, rows: "pandas.DataFrame") -> str:
-    """MLA's measured latency against MHA's and GQA's, at the longest common kv_len and its largest common batch."""
-    fastest = measured(rows)
-    mla = _first_form(fastest)
+    """MLA's measured latency against MHA's and GQA's, at the largest call that both completed."""
+    fastest, phase = measured(rows), view.context.phase
+    mla = _first_form(fastest, phase)
     clauses = []
     for series in _baselines(view) if mla is not None else ():
         pairs = mla.merge(fastest[fastest["series"] == series], on=SHAPE, suffixes=("", "_base"))
         if len(pairs):
-            clauses.append(_comparison(pairs.sort_values(["kv_len", "batch"]).iloc[-1], series))
+            clauses.append(_comparison(pairs.sort_values(SHAPE).iloc[-1], series))
     if not clauses:
         return ""
-    where = "In this run" if view.context.phase == "decode" else f"In this run's {view.context.phase}"
+    where = "In this run" if phase == "decode" else f"In this run's {phase}"
+    longest = "cache" if phase == "decode" else view.context.length
     return (
         f"{where} {_name(mla)} with {view.context.num_q_heads} heads {' and '.join(clauses)}: the fastest "
-        "checked kernel of each, at the longest cache and then the largest batch that both completed."
+        f"checked kernel of each, at the longest {longest} and then the largest batch that both completed."
     )
 
 
 def roofline_sentence(view: View, rows: "pandas.DataFrame") -> str:
-    """Which ceiling MLA lies under, and how near, at its longest kv_len and largest batch."""
+    """Which ceiling MLA lies under, and how near, at its largest call."""
     ceilings, context = view.context.ceilings, view.context
     ridge = ridge_flops_per_byte(ceilings, context.dtype) if ceilings else None
-    mla = _first_form(measured(rows))
+    mla = _first_form(measured(rows), context.phase)
     if mla is None or ridge is None:
         return ""
-    point = mla.sort_values(["kv_len", "batch"]).iloc[-1]
+    point = mla.sort_values(SHAPE).iloc[-1]
     above = point["bound"] == "compute"
     intensity = format_count(point["arithmetic_intensity_flops_per_byte"], "FLOP")
     return (
         f"{point['series']} with {context.num_q_heads} heads does {intensity} per byte, {'above' if above else 'below'}"
         f" this machine's measured ridge of {format_count(ridge, 'FLOP')} per byte, so the roofline says that "
-        f"{'arithmetic' if above else 'memory traffic'} binds it; at kv_len {format_tokens(point['kv_len'])} and batch "
-        f"{point['batch']} it reached {format_percent(point['fraction_of_floor'])} of the roofline's speed in this run."
+        f"{'arithmetic' if above else 'memory traffic'} binds it; at {_size(point)} it reached "
+        f"{format_percent(point['fraction_of_floor'])} of the roofline's speed in this run."
         f"{_other_side(view, point)}"
     )
 
 
 def _other_side(view: View, point: Any) -> str:
     """The head counts at which the same form lies under the other ceiling."""
-    same = view.frame[(view.frame["series"] == point["series"]) & (view.frame["kv_len"] == point["kv_len"])]
+    same = view.frame[(view.frame[["series", "kv_len", "q_len"]] == point[["series", "kv_len", "q_len"]]).all(axis=1)]
     other = same[same["bound"].notna() & (same["bound"] != point["bound"])]
     heads = [str(value) for value in sorted(set(other["num_q_heads"]))]
     ceiling = "memory traffic" if point["bound"] == "compute" else "arithmetic"
@@ -100,8 +106,17 @@ def _cache_clause(own: int, other: int, series: str) -> str:
 def _comparison(pair: Any, series: str) -> str:
     ratio = pair["latency_us_base"] / pair["latency_us"]
     verb = f"ran {format_ratio(ratio)} as fast as" if ratio >= 1 else f"took {format_ratio(1 / ratio)} as long as"
-    times = f"{format_latency(pair['latency_us'])} against {format_latency(pair['latency_us_base'])}"
-    return f"{verb} {series} at kv_len {format_tokens(pair['kv_len'])} and batch {pair['batch']} ({times})"
+    own, other = format_latency(pair["latency_us"]), format_latency(pair["latency_us_base"])
+    if pair["backend"] != pair["backend_base"]:
+        own, other = f"{own} on {pair['backend']}", f"{other} on {pair['backend_base']}"
+    return f"{verb} {series} at {_size(pair)} ({own} against {other})"
+
+
+def _size(point: Any) -> str:
+    """What tells a call from others of its view; of a whole prompt and in decode q_len does not."""
+    is_chunk = point["phase"] == "prefill" and point["q_len"] != point["kv_len"]
+    new = f"q_len {format_tokens(point['q_len'])}, " if is_chunk else ""
+    return f"{new}kv_len {format_tokens(point['kv_len'])} and batch {point['batch']}"
 
 
 def _name(rows: Any) -> str:
@@ -112,9 +127,9 @@ def _cache_bytes(rows: Any) -> int:
     return int(rows["kv_cache_bytes_per_token"].iloc[0])
 
 
-def _first_form(rows: "pandas.DataFrame") -> Any:
-    """The rows of the first form of MLA that has any; None where there is no MLA."""
-    for form in FORMS:
+def _first_form(rows: "pandas.DataFrame", phase: str) -> Any:
+    """The rows of the phase's first form of MLA that has any; None where there is no MLA."""
+    for form in FORMS[phase]:
         own = rows[(rows["variant"] == "mla") & (rows["form"] == form)]
         if len(own):
             return own

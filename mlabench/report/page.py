@@ -45,7 +45,7 @@ def render_page(
         style=(package / "report.css").read_text(encoding="utf-8"),
         script=(package / "report.js").read_text(encoding="utf-8"),
         summary=_summary(runs, table),
-        sections=[_section(view, pictures) for view, pictures in sections],
+        sections=_sections(sections),
         warnings=(*warnings(runs, table), *notes),
         unmeasured=unmeasured(table),
         columns=shown,
@@ -105,6 +105,18 @@ def _summary(runs: Sequence[Run], table: "pandas.DataFrame") -> list[tuple[str, 
         ("commit", ", ".join(sorted(versions))),
         ("points", f"{ok} measured of {len(table)} records in {', '.join(run.name for run in runs)}"),
     ]
+
+
+def _sections(drawn: Sequence[tuple[View, Sequence[Picture]]]) -> list[dict[str, Any]]:
+    """A section for each view; a sentence that holds for several stands in the first."""
+    told: set[str] = set()
+    sections = []
+    for view, pictures in drawn:
+        section = _section(view, pictures)
+        section["findings"] = [sentence for sentence in section["findings"] if sentence not in told]
+        told.update(section["findings"])
+        sections.append(section)
+    return sections
 
 
 def _section(view: View, pictures: Sequence[Picture]) -> dict[str, Any]:

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 from mlabench.machine.ceilings import Ceilings
 from mlabench.records.frame import frame
 from mlabench.records.store import Run
+from mlabench.report.alike import SIZES, most_common, of_one_setting
 from mlabench.report.style import STYLES, Style
 from mlabench.units import format_tokens
 
 if TYPE_CHECKING:
     import pandas
 
-SETTINGS = ("q_len", "kv_len_dist", "page_size", "scope")
-"""Fields of a case that are one value within a figure; of whole prompts all but the first."""
-
-SIZES = ("head_dim", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-"""Fields that are one value within a variant's line."""
+SHAPE = ["kv_len", "q_len", "batch"]
+"""Fields in which two variants are compared; the largest call has the most of the first, then of the next."""
 
 MOST_PANELS = 3
 
@@ -38,9 +36,10 @@ class Series:
 class Context:
     """What the rows of a figure have in common, and how its panels are laid out.
 
-    Figures of one head count draw `num_q_heads`. `x` is `kv_len`, or `batch` where there is only one `kv_len`; the
-    other is `panel`, and `panels` are its values that are drawn. Figures of a single batch size draw `batch`. `q_len`
-    is None in the prefill of whole prompts, where it is each point's `kv_len`.
+    Figures of one head count draw `num_q_heads`. `x` is `kv_len`; where that is one value, `q_len` or else `batch` if
+    it has several. `panel` is `kv_len` where `x` is `batch`, and `batch` elsewhere; `panels` are its values that are
+    drawn. Figures of a single batch size draw `batch`. `q_len` and `kv_len` are None where they differ between points:
+    both do in the prefill of whole prompts.
     """
 
     device_name: str
@@ -49,6 +48,7 @@ class Context:
     cache: str | None
     phase: str
     q_len: int | None
+    kv_len: int | None
     ceilings: Ceilings | None
     series: tuple[Series, ...]
     num_q_heads: int
@@ -60,23 +60,30 @@ class Context:
     batch: int
     left_out: tuple[str, ...]
 
-    def setting(self, every_head_count: bool = False) -> str:
+    def setting(self, every_head_count: bool = False, every_phase: bool = False) -> str:
         """The part of a figure's title that says of what: `128 heads, bfloat16, NVIDIA H200`."""
         heads = _listed(self.all_num_q_heads if every_head_count else (self.num_q_heads,))
-        return f"{heads} heads{self.queries}, {self.dtype}, {self.device_name}"
+        return f"{heads} heads{'' if every_phase else self.queries}, {self.dtype}, {self.device_name}"
 
     @property
     def queries(self) -> str:
         """What a title adds on the phase and the new tokens: nothing for the decode of one."""
         if self.phase == "decode":
             return "" if self.q_len == 1 else f", q_len {self.q_len}"
-        return f", {self.phase} of whole prompts" if self.q_len is None else f", {self.phase} q_len {self.q_len}"
+        if self.q_len is not None:
+            return f", {self.phase} q_len {self.q_len}"
+        return f", {self.phase} {'of whole prompts' if self.kv_len is None else f'at kv_len {self.kv_len}'}"
+
+    @property
+    def length(self) -> str:
+        """The field that says how long a point is: `q_len` where that is the x axis, `kv_len` elsewhere."""
+        return "q_len" if self.x == "q_len" else "kv_len"
 
     @property
     def captions(self) -> dict[str, str]:
         """What a caption may name in braces."""
         heads = [str(value) for value in self.all_num_q_heads if value != self.num_q_heads]
-        axis = "Batch sizes" if self.panel == "batch" else "Cache lengths"
+        axis = "Batch sizes" if self.panel == "batch" else "Values of kv_len"
         drawn = f"{axis} drawn: {_listed(self.panels)}" + (
             f" of {_listed(self.all_panels)}." if self.all_panels != self.panels else "."
         )
@@ -84,7 +91,9 @@ class Context:
             "panels": drawn,
             "heads": f"{self.num_q_heads} query heads" + (f" (also measured: {', '.join(heads)})" if heads else ""),
             "batch": str(self.batch),
-            "phase": self.phase.capitalize(),
+            "length": self.length,
+            # In prefill the setting behind it names the phase.
+            "latency": "Decode latency" if self.phase == "decode" else "Latency",
         }
 
     def panel_title(self, value: int) -> str:
@@ -148,26 +157,23 @@ def _points(runs: Sequence[Run]) -> "pandas.DataFrame":
 
 def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
     left_out: list[str] = []
-    whole = _whole_prompts(rows, left_out)
-    rows = _most_common(rows, SETTINGS, left_out) if whole is None else _most_common(whole, SETTINGS[1:], left_out)
+    rows = of_one_setting(rows, left_out)
     rows = rows[rows["cache"].isna() | (rows["cache"] == _mode(rows["cache"].dropna()))]
     latent = rows["variant"] == "mla"
     for part in (rows[latent], rows[~latent]):
         if len(part):
-            rows = rows.drop(part.index.difference(_most_common(part, SIZES, left_out).index))
+            rows = rows.drop(part.index.difference(most_common(part, SIZES, left_out).index))
     series = _pick_series(rows, left_out)
     rows = rows[rows["series"].isin([one.name for one in series])]
-    q_len = int(rows["q_len"].iloc[0]) if whole is None else None
-    return View(rows, _context(rows, runs, series, left_out, q_len))
+    return View(rows, _context(rows, runs, series, left_out))
 
 
-def _context(
-    rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str], q_len: int | None
-) -> Context:
+def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str]) -> Context:
     ok = rows[rows["status"] == "ok"] if (rows["status"] == "ok").any() else rows
     heads = _widest(ok, "num_q_heads")
     drawn = ok[ok["num_q_heads"] == heads]
-    x, panel = ("batch", "kv_len") if drawn["kv_len"].nunique() == 1 < drawn["batch"].nunique() else ("kv_len", "batch")
+    x = next((name for name in SHAPE if drawn[name].nunique() > 1), "kv_len")
+    panel = "kv_len" if x == "batch" else "batch"
     panels = _numbers(drawn[panel])
     first = rows.iloc[0]
     ceilings = [run.manifest.ceilings for run in runs if run.manifest.ceilings]
@@ -177,7 +183,8 @@ def _context(
         method=first["method"],
         cache=_mode(rows["cache"].dropna()),
         phase=first["phase"],
-        q_len=q_len,
+        q_len=_only(rows["q_len"]),
+        kv_len=_only(rows["kv_len"]),
         ceilings=ceilings[-1] if ceilings else None,
         series=series,
         num_q_heads=heads,
@@ -189,32 +196,6 @@ def _context(
         batch=_widest(drawn, "batch"),
         left_out=tuple(left_out),
     )
-
-
-def _whole_prompts(rows: "pandas.DataFrame", left_out: list[str]) -> "pandas.DataFrame | None":
-    """The rows of prefill without a prefix, where they are more than those of any q_len; says how many differ."""
-    whole = rows[(rows["phase"] == "prefill") & (rows["q_len"] == rows["kv_len"])]
-    if whole.empty or _weight(whole) <= max(_weight(part) for _, part in rows.groupby("q_len")):
-        return None
-    if len(whole) < len(rows):
-        left_out.append(f"{len(rows) - len(whole)} records of prefill with a cached prefix")
-    return whole
-
-
-def _weight(rows: "pandas.DataFrame") -> tuple[int, int]:
-    """How many of the rows were measured, and how many there are."""
-    return int((rows["status"] == "ok").sum()), len(rows)
-
-
-def _most_common(rows: "pandas.DataFrame", columns: Sequence[str], left_out: list[str]) -> "pandas.DataFrame":
-    """The rows that share the most frequent values of the columns; says how many differ."""
-    groups = [part for _, part in rows.groupby(list(columns), dropna=False, sort=True)]
-    kept = max(groups, key=_weight)
-    varied = [name for name in columns if rows[name].nunique(dropna=False) > 1]
-    if varied:
-        values = ", ".join(f"{name} {kept[name].iloc[0]}" for name in varied)
-        left_out.append(f"{len(rows) - len(kept)} records with other than {values}")
-    return kept
 
 
 def _pick_series(rows: "pandas.DataFrame", left_out: list[str]) -> tuple[Series, ...]:
@@ -248,6 +229,11 @@ def _numbers(column: "pandas.Series[Any]") -> tuple[int, ...]:
 def spread(values: tuple[int, ...]) -> tuple[int, ...]:
     """At most `MOST_PANELS` of the sorted values: the least, the middle one and the greatest."""
     return values if len(values) <= MOST_PANELS else (values[0], values[len(values) // 2], values[-1])
+
+
+def _only(column: "pandas.Series[Any]") -> int | None:
+    values = _numbers(column)
+    return values[0] if len(values) == 1 else None
 
 
 def _mode(column: "pandas.Series[Any]") -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mlabench.errors import NothingMeasuredError, UsageError, near_names
 from mlabench.records.export import write_atomically
@@ -28,7 +29,7 @@ def write_report(
     _check(runs, formats)
     _make_folder(out_dir)
     views = make_views(runs)
-    drawn = [(view, draw_pictures(view, _picture_formats(formats))) for view in views[:MOST_VIEWS]]
+    drawn = _once([(view, draw_pictures(view, _picture_formats(formats))) for view in views[:MOST_VIEWS]])
     contents: dict[str, bytes] = {}
     if "html" in formats:
         notes = [f"Not drawn: {view.title} ({len(view.frame)} records)." for view in views[MOST_VIEWS:]]
@@ -72,6 +73,21 @@ def _make_folder(path: Path) -> None:
 def _picture_formats(formats: Sequence[str]) -> tuple[str, ...]:
     wanted = {"png" if kind == "html" else kind for kind in formats}
     return tuple(sorted(wanted))
+
+
+def _once(drawn: Sequence[tuple[View, Sequence[Picture]]]) -> list[tuple[View, list[Picture]]]:
+    """The views' pictures, without those that follow from the cases alone and look like one of an earlier view."""
+    shown: set[Any] = set()
+    kept: list[tuple[View, list[Picture]]] = []
+    for view, pictures in drawn:
+        own = [picture for picture in pictures if picture.row.measured or _look(picture) not in shown]
+        shown.update(_look(picture) for picture in own)
+        kept.append((view, own))
+    return kept
+
+
+def _look(picture: Picture) -> tuple[object, ...]:
+    return picture.heading, *sorted(picture.files.items())
 
 
 def _files(pictures: Sequence[Picture], suffix: str, formats: Sequence[str]) -> dict[str, bytes]:

@@ -24,15 +24,28 @@ def test_uniform_requests_have_the_lengths_as_given() -> None:
     assert case.new_tokens == 384
 
 
-@pytest.mark.parametrize(("batch", "q_len", "kv_len"), [(7, 100, 1000), (32, 1, 300), (5, 999, 1000), (64, 3, 3)])
+@pytest.mark.parametrize(
+    ("batch", "q_len", "kv_len"),
+    [(7, 100, 1000), (32, 1, 300), (5, 999, 1000), (64, 1, 8192), (64, 2, 8192), (64, 3, 3)],
+)
 def test_ragged_requests_keep_the_total_and_the_share_of_new_tokens(batch: int, q_len: int, kv_len: int) -> None:
     case = prefill(batch=batch, q_len=q_len, kv_len=kv_len, kv_len_dist="ragged")
     assert len(set(case.kv_lens)) > 1
     for new, length in zip(case.q_lens, case.kv_lens, strict=True):
         assert 1 <= new <= length
-        assert new == 1 or abs(new - length * q_len / kv_len) <= 0.5
+        # What the shortest ones are given beyond their share is missing elsewhere.
+        assert new == 1 or new < length * q_len / kv_len + 1
+    in_order = [new for _, new in sorted(zip(case.kv_lens, case.q_lens, strict=True))]
+    assert in_order == sorted(in_order)
     if kv_len > 100:
         assert sum(case.kv_lens) == batch * kv_len
+        assert case.new_tokens == batch * q_len
+
+
+def test_a_large_ragged_batch_is_split_by_largest_remainders() -> None:
+    case = prefill(batch=5, q_len=4, kv_len=9, kv_len_dist="ragged")
+    assert case.kv_lens == (6, 3, 1, 25, 10)
+    assert case.q_lens == (3, 1, 1, 11, 4)
 
 
 def test_whole_prompts_have_no_prefix_however_ragged() -> None:

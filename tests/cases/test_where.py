@@ -22,6 +22,7 @@ CASES = make_cases({"variant": ("mha", "gqa", "mla"), "form": ("absorbed", "reco
         ("num_kv_heads >= 8", 6),
         ("not (variant == 'mla' and form == 'recompute')", 9),
         ("kv_cache_bytes < 40e6", 5),
+        ("new_tokens > 1", 8),
         ("variant == 'mha' or batch % 8 == 1", 6),
     ],
 )

@@ -65,7 +65,7 @@ def test_decode_and_prefill_are_measured_in_one_sweep_and_reported_apart(tmp_pat
     reported = run("report", str(out), "-o", str(tmp_path / "report"))
     assert reported.returncode == 0, reported.stderr
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "Prefill latency, 4 heads, prefill of whole prompts, bfloat16" in page
+    assert "Latency, 4 heads, prefill of whole prompts, bfloat16" in page
     assert "Decode latency, 4 heads, bfloat16" in page
 
 
@@ -143,9 +143,20 @@ def test_dry_run_shows_cases_memory_and_time_and_writes_nothing(
     assert call(monkeypatch, *DRY_RUN, "-a", "variant=mha,mla", "-a", "kv_len=1024") == 0
     output = capsys.readouterr().out
     assert "MHA (128 heads) batch 1 kv_len 1024" in output
-    assert "67.2 MB" in output
+    assert "473 MB" in output
     assert "2 points on" in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_charges_nothing_for_points_without_a_kernel_and_marks_those_that_take_too_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefill = ("-a", "phase=prefill", "-a", "kv_len=512")
+    assert call(monkeypatch, *DRY_RUN, *prefill, "-a", "form=recompute") == 0
+    assert "at most 0 B at a time, about 0 s" in capsys.readouterr().out
+    for timeout_s, marked in (("0.01", True), ("600", False)):
+        assert call(monkeypatch, *DRY_RUN, *prefill, "-a", "form=expanded", "--timeout-s", timeout_s) == 0
+        assert ("over the timeout of" in capsys.readouterr().out) is marked
 
 
 @pytest.mark.parametrize(
@@ -156,7 +167,12 @@ def test_dry_run_shows_cases_memory_and_time_and_writes_nothing(
         (("--kernel", "trton"), "unknown kernel 'trton': did you mean triton"),
         (("-a", "variant=gqa", "-a", "num_q_heads=20"), "num_q_heads 20 is not a multiple of num_kv_heads 8"),
         (("-a", "phase=prefil"), "phase=prefil is unknown: did you mean prefill"),
-        (("-a", "phase=prefill", "-a", "q_len=9", "-a", "kv_len=8"), "kv_len 8 is under q_len 9"),
+        (
+            ("-a", "phase=prefill", "-a", "q_len=9", "-a", "kv_len=8"),
+            "under q_len 9: kv_len counts the new",
+        ),
+        (("-a", "q_len=8192"), "kv_len 4096, the default, is under q_len 8192: add -a kv_len=8192"),
+        (("-a", "q_len=64,2048", "-a", "kv_len=1024,4096"), "leave such pairs out with --where 'q_len <= kv_len'"),
         (("-a", "batch=0"), "batch=0 must be a positive whole number"),
         (("-a", "kv_len=-4"), "kv_len=-4 must be a positive whole number"),
         (("--device", "tpu"), "unknown device 'tpu'"),

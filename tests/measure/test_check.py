@@ -5,7 +5,7 @@ import torch
 
 from mlabench.cases.case import Case
 from mlabench.cases.grid import make_cases
-from mlabench.measure.check import Expected, check, reference
+from mlabench.measure.check import Expected, check, point_bytes, reference
 from mlabench.measure.inputs import make_inputs, negate
 
 CASE = make_cases({"num_q_heads": (4,), "kv_len": (8192,), "batch": (2,)})[0]
@@ -82,3 +82,36 @@ def test_negated_inputs_negate_the_output_exactly(axes: dict[str, tuple[str | in
     after = reference(case, inputs)
     assert after.out.equal(-before.out)
     assert after.lse.equal(before.lse)
+
+
+@pytest.mark.parametrize(
+    ("axes", "peak_bytes"),
+    [
+        ({"form": ("expanded",), "num_q_heads": (64,), "kv_len": (1024,)}, 1.98e9),
+        ({"form": ("absorbed",), "num_q_heads": (32,), "kv_len": (1024,)}, 1.05e9),
+        ({"form": ("absorbed",), "num_q_heads": (64,), "kv_len": (2048,)}, 2.57e9),
+    ],
+)
+def test_a_prefill_needs_what_its_reference_was_seen_to_take(
+    axes: dict[str, tuple[str | int, ...]], peak_bytes: float
+) -> None:
+    (case,) = make_cases({"phase": ("prefill",), **axes})
+    assert peak_bytes < point_bytes(case) < 1.5 * peak_bytes
+
+
+@pytest.mark.parametrize(
+    ("axes", "numbers_per_token", "kv_heads"),
+    [
+        ({"variant": ("gqa",), "num_kv_heads": (2,)}, 256, 2),
+        ({"form": ("absorbed",)}, 576 + 512, 1),
+        ({"form": ("recompute",)}, 192 + 256, 4),
+    ],
+)
+def test_a_decode_needs_its_tensors_and_those_of_the_longest_request(
+    axes: dict[str, tuple[str | int, ...]], numbers_per_token: int, kv_heads: int
+) -> None:
+    (case,) = make_cases({"num_q_heads": (4,), "kv_len": (70,), "batch": (3,), "kv_len_dist": ("ragged",), **axes})
+    outputs = 8 * 3 * 4 * (case.specs[-4].shape[-1] + 1)
+    longest, rows = max(case.kv_lens), 4 // kv_heads
+    temporaries = kv_heads * (numbers_per_token * (12 * longest + 8 * rows) + 25 * longest * rows)
+    assert point_bytes(case) == case.memory_bytes + outputs + temporaries

@@ -19,7 +19,7 @@ from mlabench.measure.sides import AskedSide
 from mlabench.measure.sources import checked_out
 from mlabench.measure.timing.method import Call, SampledTimer, Samples
 from mlabench.records.pairs import Pair, Plan
-from tests.git_kernels import PACKAGE, Repository, make_repository
+from tests.git_kernels import PACKAGE, EditableFinder, Repository, make_repository
 
 pytestmark = pytest.mark.usefixtures("faulty_kernels")
 
@@ -204,6 +204,23 @@ def test_what_a_commit_lacks_or_does_wrong_is_that_sides(repository: Repository,
     }
     assert (pair.base.status, pair.base.reason) == expected[kernel]
     assert pair.candidate.status == "ok"
+
+
+@pytest.mark.parametrize("way", ["an editable install", "the package's path"])
+def test_todays_file_is_not_taken_for_a_commits(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    package = repository.folder / PACKAGE
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, EditableFinder({PACKAGE: package})])
+    with checked_out(PACKAGE, repository.first) as source:
+        if way == "the package's path":
+            (source.folder / PACKAGE / "__init__.py").write_text(f"__path__.append({str(package)!r})\n")
+        now = AskedSide(find_kernel("added"))
+        before = replace(now, commit=source.commit, folder=str(source.folder))
+        (pair,) = interleave(Runner("cpu", CountingTimer()), CASE, before, [now], PLAN)
+    reason = f"versioned_kernels.added:bind is not in commit {repository.first[:7]}"
+    assert (pair.base.status, pair.base.reason) == ("unavailable", reason)
+    assert (pair.candidate.status, pair.candidate.source) == ("ok", str(package / "added.py"))
 
 
 def compare_several(base: str, *candidates: str, steps: list[str] | None = None) -> tuple[Pair, ...]:

@@ -1,12 +1,13 @@
 """Sources of another commit: found, checked out, loaded beside the current ones, and always removed."""
 
-import importlib
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from mlabench.errors import UsageError
 from mlabench.measure.copies import Copy
 from mlabench.measure.sources import Source, checked_out, package_of, sources_digest
-from tests.git_kernels import PACKAGE, Repository, git, make_repository, worktrees
+from tests.git_kernels import PACKAGE, EditableFinder, Repository, git, make_repository, worktrees
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,6 +200,90 @@ def test_what_a_copy_adds_to_the_path_is_its_own(repository: Repository) -> None
     assert "/added/by/a/kernel" not in sys.path
     with copy.imports():
         assert sys.path[0] == "/added/by/a/kernel"
+
+
+def test_an_editable_install_does_not_give_a_copy_what_its_commit_lacks(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = repository.folder / PACKAGE
+    finder = EditableFinder({PACKAGE: package})
+    monkeypatch.setattr(sys, "meta_path", before := [*sys.meta_path, finder])
+    sys.path.remove(str(repository.folder))
+    with checked_out(PACKAGE, repository.first) as source:
+        copy = Copy(PACKAGE, str(source.folder))
+        with copy.imports():
+            assert amount() == 1
+            assert importlib.util.find_spec(f"{PACKAGE}.added") is None
+            with pytest.raises(ModuleNotFoundError, match="added"):
+                importlib.import_module(f"{PACKAGE}.added")
+            assert sys.meta_path[-1].folders == {PACKAGE: package}  # type: ignore[attr-defined]
+        assert sys.meta_path == before
+        assert sys.meta_path[-1] is finder
+        assert importlib.util.find_spec(f"{PACKAGE}.added") is not None
+        with copy.imports():
+            assert importlib.util.find_spec(f"{PACKAGE}.added") is None
+
+
+def test_an_editable_install_gives_a_copy_its_own_siblings(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in the repository apart is sent to the commit's tree; what lies elsewhere stays."""
+    sibling, elsewhere = repository.path / "src" / "sibling_of_kernels", repository.path.parent / "other_of_kernels"
+    for folder in (sibling, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("VALUE = 1\n")
+    git(repository.path, "add", "--all")
+    git(repository.path, "-c", "user.name=n", "-c", "user.email=n", "commit", "-q", "--no-gpg-sign", "-m", "third")
+    (sibling / "__init__.py").write_text("VALUE = 22\n")
+    finder = EditableFinder({folder.name: folder for folder in (sibling, elsewhere)})
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    with checked_out(PACKAGE, "HEAD") as source:
+        for folder, expected in ((source.folder, 1), (repository.folder, 22)):
+            with Copy(PACKAGE, str(folder)).imports():
+                value = importlib.import_module(sibling.name).VALUE
+                assert value == expected
+                spec = importlib.util.find_spec(elsewhere.name)
+                assert spec is not None
+                assert spec.origin == str(elsewhere / "__init__.py")
+
+
+def test_what_measures_is_not_sent_to_a_copys_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, EditableFinder({"mlabench": ROOT / "mlabench"})])
+    with Copy("mla_kernels", str(tmp_path)).imports():
+        spec = sys.meta_path[-1].find_spec("mlabench", None)
+        assert spec is not None
+        assert spec.origin == str(ROOT / "mlabench" / "__init__.py")
+
+
+def test_an_editable_package_without_a_file_is_of_the_copy_alone(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its install joins today's folder to the package's path by a name on `sys.path` that only its hook knows."""
+
+    class Hook:
+        @staticmethod
+        def find_spec(name: str, _target: object = None) -> ModuleSpec | None:
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(repository.folder / PACKAGE), "an editable install"]
+            return spec if name == PACKAGE else None
+
+    def hook(entry: str) -> type[Hook]:
+        if entry != "an editable install":
+            raise ImportError
+        return Hook
+
+    git(repository.path, "checkout", "--quiet", repository.first)
+    git(repository.path, "rm", "--quiet", f"kernels/{PACKAGE}/__init__.py")
+    git(repository.path, "-c", "user.name=n", "-c", "user.email=n", "commit", "-q", "--no-gpg-sign", "-m", "no file")
+    (repository.folder / PACKAGE / "added.py").write_text("")
+    monkeypatch.setattr(sys, "path_hooks", [*sys.path_hooks, hook])
+    sys.path[0] = "an editable install"
+    with checked_out(PACKAGE, "HEAD") as source:
+        with Copy(PACKAGE, str(source.folder)).imports():
+            assert amount() == 1
+            assert list(sys.modules[PACKAGE].__path__) == [str(source.folder / PACKAGE)]
+            assert importlib.util.find_spec(f"{PACKAGE}.added") is None
+        assert importlib.util.find_spec(f"{PACKAGE}.added") is not None
 
 
 def test_a_package_that_git_does_not_track_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,8 @@ def paged_cache(
 def with_outputs(inputs: dict[str, Tensor], v_dim: int) -> dict[str, Tensor]:
     """The inputs with poisoned `out` and `lse`."""
     q = inputs["q"]
-    out = torch.full((*q.shape[:3], v_dim), torch.nan, dtype=q.dtype, device=q.device)
-    return inputs | {"out": out, "lse": torch.full(q.shape[:3], torch.nan, device=q.device)}
+    out = torch.full((*q.shape[:-1], v_dim), torch.nan, dtype=q.dtype, device=q.device)
+    return inputs | {"out": out, "lse": torch.full(q.shape[:-1], torch.nan, device=q.device)}
 
 
 def grouped(

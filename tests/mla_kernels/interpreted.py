@@ -4,11 +4,14 @@
 case -> what is wrong with it, empty where nothing is.
 """
 
+import ctypes
 import json
+import mmap
 import sys
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from mla_kernels import reference
 from tests.mla_kernels import cases, prefill_cases
@@ -116,6 +119,13 @@ PREFILL_CASES = (
         {"l2_bytes": 2 * 2 * 90 * 32 * 4},
     ),
 )
+WHOLE_PAGES = {"kv_lens": (64, 0, 192), "q_lens": (64, 2, 5), "dtype": FLOAT16}
+TIGHT_CASES = (
+    ("blocks are pages, TMA", {**WHOLE_PAGES, "page_size": 64}, {"use_tma": 1}),
+    ("blocks are halves of pages, TMA", {**WHOLE_PAGES, "page_size": 64}, {"use_tma": 1, "block_n": 32}),
+    ("page 16", {**WHOLE_PAGES, "page_size": 16}, {}),
+    ("a tail", {"kv_lens": (64, 150), "q_lens": (3, 150), "page_size": 64, "dtype": FLOAT16}, {"use_tma": 1}),
+)
 CHOSEN_CASES = (
     ("20 heads, three queries", {"lens": RAGGED, "q_len": 3, "num_q_heads": 20, "dtype": FLOAT32}, {}),
     ("batch-invariant", {"lens": RAGGED, "dtype": FLOAT32}, {"batch_invariant": True}),
@@ -162,6 +172,31 @@ def run_prefill(sizes: dict, options: dict) -> str:
     return wrong or prefill_cases.mismatch(tensors, SCALE)
 
 
+def run_tight(sizes: dict, tunables: dict) -> str:
+    """One grouped prefill case whose table, lengths and starts end where memory does; two rows are no request's."""
+    from mla_kernels import grouped_prefill_triton
+
+    inputs = prefill_cases.grouped(**sizes)
+    inputs["block_table"] = inputs["block_table"][:, :-1]  # of which the last request fills its row
+    inputs["q_starts"][-1] -= 2
+    for name in ("block_table", "kv_lens", "q_starts"):
+        inputs[name] = at_the_end_of_memory(inputs[name])
+    tensors = prefill_cases.with_outputs(inputs)
+    grouped_prefill_triton.bind(**tensors, softmax_scale=SCALE, **tunables)()
+    return prefill_cases.mismatch(tensors, SCALE)
+
+
+def at_the_end_of_memory(tensor: Tensor) -> Tensor:
+    """A copy with a page behind it that must not be touched: reading past its end kills the process."""
+    size = -(-tensor.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    page = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory, size)))
+    if ctypes.CDLL(None).mprotect(page, ctypes.c_size_t(mmap.PAGESIZE), 0):
+        raise OSError("mprotect failed")
+    flat = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel(), offset=size - tensor.nbytes)
+    return flat.view(tensor.shape).copy_(tensor)
+
+
 def run_prefill_call(sizes: dict, _options: dict) -> str:
     """One grouped prefill case by the plain call, which allocates its outputs."""
     from mla_kernels import grouped_prefill_triton
@@ -190,6 +225,7 @@ def main(kind: str) -> None:
         "mla": (MLA_CASES, run_mla),
         "grouped": (GROUPED_CASES, run_grouped),
         "prefill": (PREFILL_CASES, run_prefill),
+        "prefill at the end of memory": (TIGHT_CASES, run_tight),
         "prefill call": (PREFILL_CASES[:1], run_prefill_call),
         "chosen": (CHOSEN_CASES, run_chosen),
     }[kind]

@@ -22,7 +22,8 @@ MLA = MlaDims(
 GQA = GroupedDims(hidden_size=48, num_q_heads=6, num_kv_heads=2, head_dim=8)
 MAX_POSITIONS = 256
 RELATIVE_ERROR_LIMITS = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
-EPS = mla_layer_torch.RMS_NORM_EPS
+EPS = 1e-6
+"""Of DeepSeek-V2 and V3, `rms_norm_eps` of their config.json."""
 PartCall = tuple[Callable[..., Launch], dict[str, Any]]
 
 

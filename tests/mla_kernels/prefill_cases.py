@@ -19,17 +19,21 @@ def grouped(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Tensors of a grouped prefill case, without outputs."""
     inputs = cases.grouped(kv_lens, 1, num_q_heads, num_kv_heads, qk_dim, v_dim, page_size, dtype, seed, device)
-    generator = torch.Generator(device).manual_seed(seed + 1000)
-    q = torch.randn(sum(q_lens), num_q_heads, qk_dim, generator=generator, device=device).to(dtype)
-    q_starts = torch.tensor([0, *accumulate(q_lens)], dtype=torch.int32, device=device)
-    return inputs | {"q": q, "q_starts": q_starts}
+    return packed(inputs, q_lens, seed)
+
+
+def packed(inputs: dict[str, Tensor], q_lens: Sequence[int], seed=0) -> dict[str, Tensor]:
+    """A decode case's inputs with so many queries of each request, one behind the other."""
+    q = inputs["q"]
+    generator = torch.Generator(q.device).manual_seed(seed + 1000)
+    rows = torch.randn(sum(q_lens), *q.shape[2:], generator=generator, device=q.device).to(q.dtype)
+    q_starts = torch.tensor([0, *accumulate(q_lens)], dtype=torch.int32, device=q.device)
+    return inputs | {"q": rows, "q_starts": q_starts}
 
 
 def with_outputs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """The inputs with poisoned `out` and `lse`."""
-    q, v_dim = inputs["q"], inputs["v_cache"].shape[3]
-    out = torch.full((*q.shape[:2], v_dim), torch.nan, dtype=q.dtype, device=q.device)
-    return inputs | {"out": out, "lse": torch.full(q.shape[:2], torch.nan, device=q.device)}
+    return cases.with_outputs(inputs, inputs["v_cache"].shape[3])
 
 
 def poison(tensors: dict[str, Tensor]) -> None:
@@ -60,6 +64,12 @@ def expected(inputs: dict[str, Tensor], softmax_scale: float) -> tuple[Tensor, T
 
 
 def mismatch(tensors: dict[str, Tensor], softmax_scale: float) -> str:
-    """What is wrong with `out` and `lse`, empty where nothing is."""
-    out, lse = expected(tensors, softmax_scale)
-    return cases.mismatch(tensors["q"].dtype, tensors["out"], out, tensors["lse"], lse)
+    """What is wrong with poisoned `out` and `lse` after a call, empty where nothing is.
+
+    Rows past the last request's must be left as they were.
+    """
+    used = int(tensors["q_starts"][-1])
+    if not all(bool(tensors[name][used:].isnan().all()) for name in ("out", "lse")):
+        return "rows past the last request's were written"
+    out, lse = (each[:used] for each in expected(tensors, softmax_scale))
+    return cases.mismatch(tensors["q"].dtype, tensors["out"][:used], out, tensors["lse"][:used], lse)

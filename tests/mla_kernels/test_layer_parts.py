@@ -112,6 +112,9 @@ def test_parts_of_deepseek_v3():
     assert sum(part.weight_bytes for part in absorption) == 33_554_432  # the README's 33.6 MB
     expansion = {part.name: part for part in mla_parts(dims, "recompute", 1, cached_tokens=1000)}["expand_cached"]
     assert expansion.flops == 1000 * 33_554_432
+    without_prefix = mla_parts(dims, "recompute", 7)
+    assert without_prefix == mla_parts(dims, "recompute", 7, cached_tokens=7)
+    assert {part.name: part.flops for part in without_prefix}["expand_cached"] == 7 * 33_554_432
 
 
 def test_the_readme_says_what_the_parts_weigh():

@@ -4,6 +4,7 @@ Its results in the interpreter are in test_triton_kernels.py.
 """
 
 from importlib.util import find_spec
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -96,6 +97,38 @@ def chosen(batch=4, rows=2048, num_kv_heads=8, qk_dim=128, v_dim=128, page_size=
 )
 def test_what_is_picked_for_a_shape(sizes, config):
     assert chosen(**sizes) == config
+
+
+def launched(monkeypatch, *lens, **sizes) -> tuple[int, dict]:
+    """How many programs a call starts, and their compile-time arguments."""
+    from mla_kernels import grouped_prefill_triton as module
+
+    monkeypatch.setattr(module, "grouped_prefill_kernel", kernel := MagicMock())
+    module.bind(**prefill_cases.with_outputs(prefill_cases.grouped(*lens, **sizes)), softmax_scale=1.0)()
+    return *kernel.__getitem__.call_args.args[0], kernel.__getitem__.return_value.call_args.kwargs
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("lens", "heads", "programs"),
+    [
+        ((256, 256), (4, 4), (2 + 2) * 4),
+        ((1024, 1024), (8, 2), (32 + 32) * 2),
+        ((300,) * 8, (2, 2), 19 * 2),  # 2400 rows of a head; the partial ones among 8 x 3 blocks are a second turn
+        ((40,) * 8, (2, 2), 8 * 2),  # a partial block each
+    ],
+    ids=str,
+)
+def test_programs_are_as_many_as_full_row_blocks_or_fill_the_gpu(lens, heads, programs, monkeypatch):
+    assert launched(monkeypatch, lens, lens, *heads, dtype=torch.bfloat16)[0] == programs
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [(torch.float32, "ieee"), (torch.float16, "tf32"), (torch.bfloat16, "tf32")], ids=str
+)
+def test_products_of_float32_are_not_rounded(dtype, precision, monkeypatch):
+    assert launched(monkeypatch, (5,), (5,), dtype=dtype)[1]["PRECISION"] == precision
 
 
 @needs_triton

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mla_kernels import reference
-from tests.mla_kernels import cases
+from tests.mla_kernels import cases, prefill_cases
 
 SCALE = 0.2
 LENS = (0, 1, 2, 33)
@@ -107,20 +107,12 @@ def test_slices_of_heads_change_nothing(monkeypatch):
         expect_close(got, want)
 
 
-def packed(inputs, q_lens):
-    """The inputs with queries of their own number for each request, one behind the other."""
-    generator = torch.Generator().manual_seed(7)
-    q = torch.randn(sum(q_lens), *inputs["q"].shape[2:], generator=generator).to(inputs["q"].dtype)
-    starts = torch.tensor([0, *itertools.accumulate(q_lens)], dtype=torch.int32)
-    return inputs | {"q": q, "q_starts": starts}
-
-
 @pytest.mark.parametrize("temporary_bytes", [reference.TEMPORARY_BYTES, 32 * 33 * 3 * 4, 1])
 @pytest.mark.parametrize(("num_q_heads", "num_kv_heads"), [(3, 3), (4, 2), (5, 1)])
 def test_prefill_matches_the_formula_whatever_the_blocks(num_q_heads, num_kv_heads, temporary_bytes, monkeypatch):
     monkeypatch.setattr(reference, "TEMPORARY_BYTES", temporary_bytes)
     lens, q_lens = (0, 1, 2, 33, 20, 20), (2, 1, 4, 9, 20, 0)
-    inputs = packed(cases.grouped(lens, 1, num_q_heads, num_kv_heads, qk_dim=6, v_dim=4, page_size=4), q_lens)
+    inputs = prefill_cases.grouped(lens, q_lens, num_q_heads, num_kv_heads, qk_dim=6, v_dim=4, page_size=4)
     out, lse = reference.grouped_prefill(**inputs, softmax_scale=SCALE)
     assert out.dtype == lse.dtype == torch.float64
     for b, (start, stop) in enumerate(itertools.pairwise(inputs["q_starts"].tolist())):
@@ -135,7 +127,7 @@ def test_prefill_matches_the_formula_whatever_the_blocks(num_q_heads, num_kv_hea
 
 
 def test_absorbed_prefill_is_grouped_prefill_over_one_shared_head():
-    inputs = packed(cases.mla((5, 40), num_q_heads=3, kv_lora_rank=8, rope_dim=4), (5, 7))
+    inputs = prefill_cases.packed(cases.mla((5, 40), num_q_heads=3, kv_lora_rank=8, rope_dim=4), (5, 7))
     out, lse = reference.mla_absorbed_prefill(**inputs, kv_lora_rank=8, softmax_scale=SCALE)
     for b, (start, stop) in enumerate(itertools.pairwise(inputs["q_starts"].tolist())):
         latents = contiguous(inputs["kv_cache"], inputs["block_table"], b, (5, 40)[b])
@@ -145,18 +137,45 @@ def test_absorbed_prefill_is_grouped_prefill_over_one_shared_head():
             expect_close(lse[start:stop, h], want[1])
 
 
-def test_no_array_of_a_long_prompt_is_larger_than_a_quarter_of_the_limit(monkeypatch):
-    limit = 1 << 20
-    monkeypatch.setattr(reference, "TEMPORARY_BYTES", limit)
-    largest = []
-    attend = reference._attend
+@pytest.fixture
+def scores_bytes(monkeypatch) -> list[int]:
+    """Of each array of scores that the reference makes."""
+    sizes, attend = [], reference._attend
 
     def watched(rows, k, *rest):
-        largest.append(rows.shape[0] * rows.shape[1] * k.shape[1] * 8)
+        sizes.append(rows.shape[0] * rows.shape[1] * k.shape[1] * 8)
         return attend(rows, k, *rest)
 
     monkeypatch.setattr(reference, "_attend", watched)
-    inputs = packed(cases.mla((600,), num_q_heads=16), (600,))
+    return sizes
+
+
+def test_no_array_of_a_long_prompt_is_larger_than_a_quarter_of_the_limit(scores_bytes, monkeypatch):
+    limit = 1 << 20
+    monkeypatch.setattr(reference, "TEMPORARY_BYTES", limit)
+    inputs = prefill_cases.packed(cases.mla((600,), num_q_heads=16), (600,))
     reference.mla_absorbed_prefill(**inputs, kv_lora_rank=32, softmax_scale=SCALE)
-    assert len(largest) > 100
-    assert max(largest) <= limit // 4
+    assert len(scores_bytes) > 100
+    assert max(scores_bytes) <= limit // 4
+
+
+def test_heads_at_once_are_as_few_as_their_scores_allow(scores_bytes, monkeypatch):
+    limit = 1 << 23
+    monkeypatch.setattr(reference, "TEMPORARY_BYTES", limit)
+    inputs = prefill_cases.grouped((600,), (64,), 32, 16, qk_dim=16, v_dim=16)
+    reference.grouped_prefill(**inputs, softmax_scale=SCALE)
+    assert 1 < len(scores_bytes) < 16
+    assert max(scores_bytes) <= limit // 2
+
+
+def test_a_packed_query_of_no_request_sees_nothing():
+    inputs = prefill_cases.grouped((9, 20), (3, 2), 4, 2, qk_dim=6, v_dim=4)
+    more = inputs | {"q": torch.cat((inputs["q"], inputs["q"]))}
+    for got, want, blind in zip(
+        reference.grouped_prefill(**more, softmax_scale=SCALE),
+        reference.grouped_prefill(**inputs, softmax_scale=SCALE),
+        (0.0, -math.inf),
+        strict=True,
+    ):
+        assert got[:5].equal(want)
+        assert bool((got[5:] == blind).all())

@@ -47,7 +47,9 @@ def run_interpreted(kind: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kind", ["mla", "grouped", "prefill", "prefill call", "chosen"])
+@pytest.mark.parametrize(
+    "kind", ["mla", "grouped", "prefill", "prefill at the end of memory", "prefill call", "chosen"]
+)
 def test_interpreted_kernels_match_the_reference(kind):
     assert {name: what for name, what in run_interpreted(kind).items() if what} == {}
 

@@ -59,10 +59,10 @@ def test_every_metric_is_a_column_with_a_meaning() -> None:
 
 
 def test_energy_of_a_token_counts_every_new_token() -> None:
-    case = make_case(phase="prefill", variant="mqa", batch=5, q_len=1, kv_len=9, kv_len_dist="ragged")
+    case = make_case(phase="prefill", variant="mqa", batch=5, q_len=3, kv_len=9, kv_len_dist="ragged")
     sensors = {"at_s": [0.0, 1.0, 2.0, 3.0], "energy_j": [0.0, 100.0, 200.0, 300.0]}
     record = make_record(case, latency_us=1000.0, method="sustained", telemetry=sensors)
     row = rows(make_run(None, [record]))[0]
-    assert case.new_tokens > 5
+    assert case.new_tokens == row["new_tokens"] == 15
     assert row["energy_j_per_call"] == pytest.approx(100 * 1e-3)
     assert row["energy_j_per_token"] == pytest.approx(100 * 1e-3 / case.new_tokens)

@@ -166,6 +166,25 @@ def test_figures_of_prefill_say_so() -> None:
     found = view(*records)
     headings = {name: picture.heading for name, picture in drawn(found).items()}
     assert list(headings) == DRAWN
+    kv_bytes_heading = headings.pop("kv_bytes")
+    assert kv_bytes_heading == "KV-cache bytes per token and layer, 128 heads, bfloat16, Synthetic H200"
     assert all(", prefill of whole prompts, " in heading.replace("\n", ", ") for heading in headings.values())
-    assert headings["latency"].startswith("Prefill latency, ")
-    assert latency.draw(found.frame, found.context).axes[0].get_ylabel() == "prefill latency, one layer"
+    assert headings["latency"].startswith("Latency, 128 heads, prefill of whole prompts, ")
+    (axes,) = latency.draw(found.frame, found.context).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("kv_len (tokens)", "prefill latency, one layer")
+
+
+def test_a_sweep_over_the_new_tokens_is_drawn_over_them() -> None:
+    lengths = (64, 512, 4096)
+    found = view(*make_sweep(phase=("prefill",), form=("expanded",), batch=(1, 2), q_len=lengths, kv_len=(16384,)))
+    assert missing(found) == {}
+    for figure in (latency.draw(found.frame, found.context), rates.draw(found.frame, found.context)):
+        axes = figure.axes[0]
+        assert axes.get_xlabel() == "q_len (new tokens)"
+        assert [[x for x, _ in points_of(line)] for line in axes.lines[:4]] == [list(lengths)] * 4
+    own = found.frame[(found.frame["series"] == "MHA") & (found.frame["batch"] == 1)]
+    (base,) = own[own["q_len"] == 512]["latency_us"]
+    expanded = found.frame[(found.frame["series"] == "MLA expanded") & (found.frame["batch"] == 1)]
+    (time,) = expanded[expanded["q_len"] == 512]["latency_us"]
+    lines = {line.get_label(): points_of(line) for line in speedup.draw(found.frame, found.context).axes[0].lines}
+    assert lines["MLA expanded"][1] == (512.0, pytest.approx(base / time))

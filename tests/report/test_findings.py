@@ -78,3 +78,33 @@ def test_a_baseline_of_another_shape_is_not_compared() -> None:
 def test_a_time_of_prefill_says_so() -> None:
     (_, text) = sentences(*(point(name, us, phase="prefill") for name, us in (("mla", 200.0), ("gqa", 100.0))))
     assert text.startswith("In this run's prefill MLA absorbed with 128 heads took 2x as long as GQA-8 at kv_len 4k")
+
+
+def test_prefill_is_told_of_the_form_that_serving_runs_and_the_cache_of_the_one_it_keeps() -> None:
+    times = (("expanded", 150.0), ("absorbed", 900.0))
+    forms = [point("mla", us, form=form, phase="prefill") for form, us in times]
+    base = point("gqa", 300.0, phase="prefill")
+    cache, speed, roofline = sentences(*forms, base, ceilings=RIDGE_100)
+    assert cache.startswith("MLA absorbed caches 1,152 B")
+    assert speed.startswith("In this run's prefill MLA expanded with 128 heads ran 2x as fast as GQA-8 at kv_len 4k")
+    assert speed.endswith("at the longest kv_len and then the largest batch that both completed.")
+    assert roofline.startswith("MLA expanded with 128 heads does ")
+
+
+def test_a_chunk_names_its_new_tokens_and_the_longest_is_compared() -> None:
+    records = [
+        point(name, factor * q_len, q_len=q_len, form="expanded", phase="prefill")
+        for name, factor in (("mla", 1.0), ("gqa", 2.0))
+        for q_len in (2048, 64, 512)
+    ]
+    (_, speed, roofline) = sentences(*records, ceilings=RIDGE_100)
+    assert "GQA-8 at q_len 2k, kv_len 4k and batch 8 (2.05 ms against 4.1 ms)" in speed
+    assert "at the longest q_len" in speed
+    assert "at q_len 2k, kv_len 4k and batch 8 it reached" in roofline
+
+
+def test_two_backends_are_named() -> None:
+    own, other = make_case(kv_len=4096), make_case(variant="gqa", kv_len=4096)
+    records = make_record(own, latency_us=100.0, backend="triton"), make_record(other, latency_us=200.0)
+    (_, text) = sentences(*records)
+    assert "and batch 1 (100 us on triton against 200 us on torch)" in text

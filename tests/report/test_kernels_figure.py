@@ -124,3 +124,17 @@ def test_many_points_and_kernels_have_labels_that_do_not_lie_on_one_another() ->
     assert all(above - below > 0.05 for below, above in pairwise(heights))
     assert heights[-1] <= 1
     assert len(axes.get_xticks()) == 16
+
+
+def test_a_sweep_over_the_new_tokens_has_a_place_for_each() -> None:
+    records = [
+        make_record(make_case(phase="prefill", q_len=q_len, kv_len=8192), backend, us, backend=backend)
+        for q_len in (64, 512, 4096)
+        for backend, us in TIMES.items()
+    ]
+    found = view(records)
+    (axes,) = draw(found.frame, found.context).axes
+    assert axes.get_xlabel() == "batch x q_len"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1 x 64", "1 x 512", "1 x 4k"]
+    own = next(line for line in axes.lines if line.get_label() == "mla_decode")
+    assert list(own.get_xdata()) == [0, 1, 2]

@@ -127,3 +127,33 @@ def test_chunks_of_one_length_are_one_line_the_first_of_a_prompt_too() -> None:
     assert sorted(view.frame["kv_len"]) == [512, 1024, 4096]
     assert view.context.setting() == "128 heads, prefill q_len 512, bfloat16, Synthetic H200"
     assert view.context.left_out == ("1 records with other than q_len 512",)
+
+
+def test_whole_prompts_of_one_length_name_it() -> None:
+    records = [make_record(make_case(phase="prefill", kv_len=1024, batch=batch)) for batch in (1, 4, 16)]
+    context = only(make_views([make_run(None, records)])).context
+    assert (context.x, context.q_len, context.kv_len) == ("batch", 1024, 1024)
+    assert context.setting() == "128 heads, prefill q_len 1024, bfloat16, Synthetic H200"
+
+
+def test_a_sweep_over_the_new_tokens_has_them_as_its_axis() -> None:
+    lengths = [(q_len, kv_len) for kv_len in (4096, 16384) for q_len in (64, 512, 4096)]
+    view = only(make_views([make_run(None, prefills(*lengths))]))
+    context = view.context
+    assert (context.x, context.panel, context.q_len, context.kv_len) == ("q_len", "batch", None, 16384)
+    assert sorted(view.frame["q_len"]) == [64, 512, 4096]
+    assert context.setting() == "128 heads, prefill at kv_len 16384, bfloat16, Synthetic H200"
+    assert context.left_out == ("3 records with other than kv_len 16384",)
+
+
+def test_as_many_values_of_both_lengths_draw_kv_len_at_the_largest_q_len() -> None:
+    view = only(make_views([make_run(None, prefills(*((q, kv) for q in (64, 512) for kv in (1024, 4096))))]))
+    assert (view.context.x, view.context.q_len) == ("kv_len", 512)
+    assert view.context.left_out == ("2 records with other than q_len 512",)
+
+
+def test_a_few_whole_prompts_do_not_hide_a_sweep_over_the_new_tokens() -> None:
+    view = only(
+        make_views([make_run(None, prefills((1024, 1024), (2048, 2048), (64, 8192), (128, 8192), (256, 8192)))])
+    )
+    assert (view.context.x, view.context.kv_len) == ("q_len", 8192)

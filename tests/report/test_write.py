@@ -146,6 +146,39 @@ def test_a_figure_left_out_is_explained(tmp_path: Path) -> None:
     assert "the machine's ceilings were not measured" in text
 
 
+def test_what_holds_in_both_phases_is_told_once(tmp_path: Path) -> None:
+    records = [
+        record
+        for phase in ("decode", "prefill")
+        for record in make_sweep(phase=(phase,), variant=("mha", "mla"), form=("absorbed",), batch=(1,), kv_len=(1024,))
+    ]
+    written = write_report([make_run(None, records)], tmp_path)
+    names = [path.name for path in written]
+    assert len([name for name in names if name.startswith("latency")]) == 2
+    assert len([name for name in names if name.startswith("kv_bytes")]) == 1
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert page.text.count("per token and layer in bfloat16 at 128 heads") == 1
+    assert page.text.count("KV-cache bytes per token and layer, 128 heads") == 1
+
+
+def test_a_view_that_caches_otherwise_keeps_its_own_figure(tmp_path: Path) -> None:
+    records = [
+        make_record(make_case(phase=phase, form=form, kv_len=1024))
+        for phase, form in (("decode", "absorbed"), ("prefill", "expanded"))
+    ]
+    names = [path.name for path in write_report([make_run(None, records)], tmp_path, ["png"])]
+    assert len([name for name in names if name.startswith("kv_bytes")]) == 2
+
+
+def test_the_table_tells_decode_from_prefill(tmp_path: Path) -> None:
+    records = [make_record(make_case(phase=phase, kv_len=1024)) for phase in ("decode", "prefill")]
+    (only,) = write_report([make_run(None, records)], tmp_path, ["html"])
+    shown = cells.columns(several_runs=False)
+    place = [column.heading for column in shown].index("phase")
+    page = Page(only.read_text("utf-8"))
+    assert page.cells[place :: len(shown)] == ["decode", "prefill"]
+
+
 def test_two_machines_get_figures_of_their_own(tmp_path: Path) -> None:
     runs = [
         make_run(Path("one"), [make_record(make_case(kv_len=1024))]),

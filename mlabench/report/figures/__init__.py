@@ -17,7 +17,8 @@ class FigureRow:
     """A figure: the stem of its file, its title, how to read it, and the function that draws it.
 
     Title and caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShowError` where the
-    data carries no such figure. Data that a figure does not fit is not said to lack it.
+    data carries no such figure. Data that a figure does not fit is not said to lack it. A figure that is not `measured`
+    follows from the cases alone: its title names no phase, and of several views that give the same it is drawn once.
     """
 
     name: str
@@ -25,11 +26,12 @@ class FigureRow:
     caption: str
     draw: Callable[["pandas.DataFrame", Context], "Figure"]
     every_head_count: bool = False
+    measured: bool = True
     fits: Callable[["pandas.DataFrame"], bool] = lambda _: True
 
     def heading(self, context: Context) -> str:
         """The title over the picture: what is shown, and of what."""
-        return f"{self.name_in(context)}, {context.setting(self.every_head_count)}"
+        return f"{self.name_in(context)}, {context.setting(self.every_head_count, not self.measured)}"
 
     def name_in(self, context: Context) -> str:
         """The title with the context's values filled in."""
@@ -43,7 +45,7 @@ class FigureRow:
 FIGURES: tuple[FigureRow, ...] = (
     FigureRow(
         "latency",
-        "{phase} latency",
+        "{latency}",
         "Lower is faster; both axes are logarithmic. A line is the fastest kernel of each variant and form at "
         "{heads}; its band is the median's 95% interval. {panels}",
         latency.draw,
@@ -54,18 +56,19 @@ FIGURES: tuple[FigureRow, ...] = (
         "What one cached token occupies in one layer, computed from the tensors of the cases, at one precision for "
         "all and with {heads}. Shorter bars fit more tokens into the same memory.",
         kv_bytes.draw,
+        measured=False,
     ),
     FigureRow(
         "speedup",
         "Speed-up over MHA and GQA",
-        "The baseline's latency over that of each other variant at the same batch, cache length and {heads}: above "
+        "The baseline's latency over that of each other variant at the same batch, {length} and {heads}: above "
         "the line at 1x is faster than the baseline, below is slower. Logarithmic axes. {panels}",
         speedup.draw,
     ),
     FigureRow(
         "roofline",
         "Roofline",
-        "Numbers beside the points are query heads; each point is the largest batch at the longest cache of its "
+        "Numbers beside the points are query heads; each point is the largest batch at the longest {length} of its "
         "series. Under the slope, left of the ridge, memory traffic binds; under the flat roof, arithmetic binds. "
         "The nearer a point is to the line above it, the less is left to gain. Intensity counts the least possible "
         "traffic.",
@@ -93,7 +96,7 @@ FIGURES: tuple[FigureRow, ...] = (
         "Kernels side by side",
         "Each kernel's median time over the roofline's least time under the measured ceilings, which is the line at "
         "1x; where no ceilings were measured, the time itself. Lower is faster; the axis is logarithmic. The points "
-        "that several kernels measured, in order of batch and kv_len.",
+        "that several kernels measured, in order of batch and {length}.",
         kernels.draw,
         every_head_count=True,
         fits=kernels.has_several,

@@ -57,7 +57,7 @@ def has_several(frame: "pandas.DataFrame") -> bool:
 
 
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
-    """A panel for each number of heads, a place on the x axis for each batch and kv_len, a marker for each kernel."""
+    """A panel for each number of heads, a place on the x axis for each batch and length, a marker for each kernel."""
     rows = _on_several(frame)
     rows = rows[rows["series"] == rows["series"].value_counts().index[0]]
     heads = spread(tuple(sorted(set(rows["num_q_heads"]))))
@@ -65,12 +65,14 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     looks = looks_of(rows)
     has_floor = bool(rows["floor_us"].notna().all())
     rows = rows.assign(height=rows["latency_us"] / (rows["floor_us"] if has_floor else 1.0))
-    places = sorted(set(zip(rows["batch"], rows["kv_len"], strict=True)))
+    rows = rows.assign(place=list(zip(rows["batch"], rows[context.length], strict=True)))
+    places = sorted(set(rows["place"]))
     figure = new_figure(5.6, WIDTH_PIXELS / DPI)
     panels = figure.subplots(1, len(heads), sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, heads, strict=True):
         _draw_panel(axes, rows[rows["num_q_heads"] == count], looks, places)
         axes.set_title(f"{count} heads")
+        axes.set_xlabel(f"batch x {context.length}")
     _set_y(panels[0], rows, has_floor=has_floor)
     _label(panels[-1], rows[rows["num_q_heads"] == heads[-1]], looks)
     setting = f"{rows['series'].iloc[0]}{context.queries}, {context.dtype}, {context.device_name}"
@@ -114,14 +116,13 @@ def _draw_panel(axes: "Axes", rows: "pandas.DataFrame", looks: dict[str, Look], 
         points = rows[rows["kernel"] == kernel]
         # Side by side, in front of the first, so that equal times do not hide one another.
         aside = 0.0 if number == 0 else 0.7 * ((number - 0.5) / (len(looks) - 1) - 0.5)
-        x = [places.index(place) + aside for place in zip(points["batch"], points["kv_len"], strict=True)]
+        x = [places.index(place) + aside for place in points["place"]]
         axes.plot(x, points["height"].to_numpy(dtype=float), **_marker(look, is_first=number == 0))
     every = -(-len(places) // MOST_TICKS)
     axes.xaxis.set_major_locator(FixedLocator(range(0, len(places), every)))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{b} x {format_tokens(n)}" for b, n in places[::every]]))
     axes.tick_params(axis="x", rotation=90, labelsize=10)
     axes.set_xlim(-0.7, len(places) - 0.3)
-    axes.set_xlabel("batch x kv_len")
 
 
 def _marker(look: Look, *, is_first: bool) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _set_y(axes: "Axes", rows: "pandas.DataFrame", *, has_floor: bool) -> None:
 
 def _label(axes: "Axes", rows: "pandas.DataFrame", looks: dict[str, Look]) -> None:
     """The kernels' names beside the last panel, each as near to its last point as the others leave room."""
-    last = rows.sort_values(["batch", "kv_len"]).groupby("kernel")["height"].last().to_dict()
+    last = rows.sort_values("place").groupby("kernel")["height"].last().to_dict()
     at = {
         kernel: float(axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1])
         for kernel, y in last.items()

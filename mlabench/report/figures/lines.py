@@ -1,4 +1,4 @@
-"""Lines of a measured quantity over the cache's length, a panel for each batch size; several figures share it."""
+"""Lines of a measured quantity over a length, a panel for each batch size; several figures share it."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-AXIS_NAMES = {"kv_len": "kv_len (cached tokens)", "batch": "batch (requests)"}
+AXIS_NAMES = {
+    "decode": {"kv_len": "kv_len (cached tokens)", "batch": "batch (requests)"},
+    "prefill": {"kv_len": "kv_len (tokens)", "q_len": "q_len (new tokens)", "batch": "batch (requests)"},
+}
 MOST_TICKS = {1: 10, 2: 7, 3: 5}
 SINGLE_VALUE_MARGIN = 2.0
 """Around a lone x value, the factor by which its axis reaches to either side."""
@@ -88,7 +91,7 @@ def set_x(axes: "Axes", rows: "pandas.DataFrame", context: Context, panels: int)
     if len(values) == 1:
         axes.set_xlim(values[0] / SINGLE_VALUE_MARGIN, values[0] * SINGLE_VALUE_MARGIN)
     value_ticks(axes.xaxis, values, format_tokens, MOST_TICKS[panels])
-    axes.set_xlabel(AXIS_NAMES[context.x])
+    axes.set_xlabel(AXIS_NAMES[context.phase][context.x])
 
 
 def in_order(handles: dict[str, Any], series: Sequence[Series]) -> list[Any]:

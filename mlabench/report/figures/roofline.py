@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mlabench.machine.ceilings import Ceilings, ridge_flops_per_byte
 from mlabench.report.figures.labels import Label, free_offsets
 from mlabench.report.figures.lines import in_order, look
-from mlabench.report.series import Context, NothingToShowError, measured
+from mlabench.report.series import SHAPE, Context, NothingToShowError, measured
 from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
 from mlabench.units import format_bandwidth, format_count, format_flop_rate, format_number
 
@@ -23,13 +23,13 @@ Point = tuple[float, float, int]
 
 
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
-    """One point a series and head count: its largest batch at its longest cache."""
+    """One point a series and head count: its largest call."""
     if context.ceilings is None or context.dtype not in context.ceilings.matmul_flops_per_s:
         raise NothingToShowError(f"the run holds no measured ceilings for {context.dtype}.")
     rows = measured(frame)
     if rows.empty:
         raise NothingToShowError("no point was measured.")
-    rows = rows.sort_values(["kv_len", "batch"]).groupby(["series", "num_q_heads"]).tail(1)
+    rows = rows.sort_values(SHAPE).groupby(["series", "num_q_heads"]).tail(1)
     figure = new_figure(height_inches=5.0)
     axes = figure.subplots()
     _ceilings(axes, rows, context.ceilings, context.dtype)

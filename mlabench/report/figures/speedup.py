@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mlabench.report.figures.lines import draw_lines, in_order, one_head_count, set_x
-from mlabench.report.series import Context, NothingToShowError
+from mlabench.report.series import SHAPE, Context, NothingToShowError
 from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
 from mlabench.units import format_ratio
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-SHAPE = ["batch", "kv_len"]
 
 
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
@@ -42,7 +40,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
 
 
 def speedups(rows: "pandas.DataFrame", baseline: str) -> "pandas.DataFrame":
-    """Rows of the other series with `speedup`, the baseline's latency over theirs at the same batch and kv_len."""
+    """Rows of the other series with `speedup`, the baseline's latency over theirs at the same `SHAPE`."""
     base = rows[rows["series"] == baseline][[*SHAPE, "latency_us"]].rename(columns={"latency_us": "baseline_us"})
     table = rows[rows["series"] != baseline].merge(base, on=SHAPE)
     return table.assign(speedup=table["baseline_us"] / table["latency_us"])
