@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from mla_kernels.launch import Launch, check_dtype, check_shape
+from mla_kernels.launch import Launch, check_grouped
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
     bind_partials,
@@ -289,34 +289,6 @@ def shared_bytes(config: dict[str, int], qk_dim: int, v_dim: int, itemsize: int)
     return (q + weights + buffers * config["block_n"] * (_tile_width(qk_dim) + _tile_width(v_dim))) * itemsize
 
 
-def _check(q, k_cache, v_cache, block_table, kv_lens, out, lse) -> None:
-    check_shape("q", q, None, None, None, None)
-    batch, q_len, num_q_heads, qk_dim = q.shape
-    check_shape("k_cache", k_cache, None, None, None, qk_dim)
-    num_kv_heads, v_dim = k_cache.shape[2], out.shape[-1]
-    check_shape("v_cache", v_cache, *k_cache.shape[:3], v_dim)
-    check_shape("block_table", block_table, batch, None)
-    check_shape("kv_lens", kv_lens, batch)
-    check_shape("out", out, batch, q_len, num_q_heads, v_dim)
-    check_shape("lse", lse, batch, q_len, num_q_heads)
-    for name, tensor, dtype in (
-        ("k_cache", k_cache, q.dtype),
-        ("v_cache", v_cache, q.dtype),
-        ("out", out, q.dtype),
-        ("lse", lse, torch.float32),
-        ("block_table", block_table, torch.int32),
-        ("kv_lens", kv_lens, torch.int32),
-    ):
-        check_dtype(name, tensor, dtype)
-    if num_q_heads % num_kv_heads:
-        raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
-    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
-    for name, size in (("qk_dim", qk_dim), ("v_dim", v_dim)):
-        if not 16 <= size <= 512:
-            raise NotImplementedError(f"{name} is {size}; 16 to 512 are supported")
-
-
 def bind(
     *,
     q: torch.Tensor,
@@ -356,7 +328,7 @@ def bind(
     Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: head dims
     under 16 or over 512, tiles beyond the shared memory of an SM, or other dtypes.
     """
-    _check(q, k_cache, v_cache, block_table, kv_lens, out, lse)
+    check_grouped(q, k_cache, v_cache, block_table, kv_lens, out, lse, most_dim=512)
     batch, q_len, num_q_heads, qk_dim = q.shape
     num_pages, page_size, num_kv_heads, v_dim = v_cache.shape
     rows, itemsize = q_len * (num_q_heads // num_kv_heads), q.element_size()

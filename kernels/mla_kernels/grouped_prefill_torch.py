@@ -41,7 +41,7 @@ def bind(
         check_dtype(name, tensor, q.dtype)
     if num_q_heads % num_kv_heads:
         raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
-    requests = find_requests(block_table, kv_lens, q_starts, page_size)
+    requests = find_requests(block_table, kv_lens, q_starts, page_size, total_q)
     if not requests:
         return Launch({}, 0, lambda: fill_zero(out))
     # The fused kernel for CPUs takes values only as wide as the keys.

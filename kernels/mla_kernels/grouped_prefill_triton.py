@@ -17,7 +17,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.grouped_decode_triton import head_tiles
-from mla_kernels.launch import Launch, check_dtype, check_shape
+from mla_kernels.launch import Launch, check_grouped
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, max_shared_bytes
 from mla_kernels.split_kv import num_sms
 
@@ -271,38 +271,6 @@ def _tile_width(dim: int) -> int:
     return first + second if dim > first else first
 
 
-def _check(q, k_cache, v_cache, block_table, kv_lens, q_starts, out, lse, softmax_scale) -> None:
-    check_shape("q", q, None, None, None)
-    total_q, num_q_heads, qk_dim = q.shape
-    check_shape("k_cache", k_cache, None, None, None, qk_dim)
-    num_kv_heads, v_dim = k_cache.shape[2], out.shape[-1]
-    check_shape("v_cache", v_cache, *k_cache.shape[:3], v_dim)
-    check_shape("kv_lens", kv_lens, None)
-    check_shape("block_table", block_table, len(kv_lens), None)
-    check_shape("q_starts", q_starts, len(kv_lens) + 1)
-    check_shape("out", out, total_q, num_q_heads, v_dim)
-    check_shape("lse", lse, total_q, num_q_heads)
-    for name, tensor, dtype in (
-        ("k_cache", k_cache, q.dtype),
-        ("v_cache", v_cache, q.dtype),
-        ("out", out, q.dtype),
-        ("lse", lse, torch.float32),
-        ("block_table", block_table, torch.int32),
-        ("kv_lens", kv_lens, torch.int32),
-        ("q_starts", q_starts, torch.int32),
-    ):
-        check_dtype(name, tensor, dtype)
-    if num_q_heads % num_kv_heads:
-        raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
-    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
-    for name, size in (("qk_dim", qk_dim), ("v_dim", v_dim)):
-        if not 16 <= size <= 256:
-            raise NotImplementedError(f"{name} is {size}; 16 to 256 are supported")
-    if not softmax_scale > 0:
-        raise NotImplementedError(f"softmax_scale is {softmax_scale}; numbers above 0 are supported")
-
-
 def _gpu(device: torch.device) -> tuple[bool, int]:
     """Whether the device has TMA, and the bytes of its L2 cache; as an H100 or H200 where there is no GPU."""
     if device.type != "cuda":
@@ -349,7 +317,9 @@ def bind(
     Raises ValueError for tensors that contradict each other, NotImplementedError for shapes it cannot do: head dims
     under 16 or over 256, tiles beyond the shared memory of an SM, or other dtypes.
     """
-    _check(q, k_cache, v_cache, block_table, kv_lens, q_starts, out, lse, softmax_scale)
+    check_grouped(q, k_cache, v_cache, block_table, kv_lens, out, lse, most_dim=256, q_starts=q_starts)
+    if not softmax_scale > 0:
+        raise NotImplementedError(f"softmax_scale is {softmax_scale}; numbers above 0 are supported")
     (total_q, num_q_heads, qk_dim), batch = q.shape, len(kv_lens)
     num_pages, page_size, num_kv_heads, v_dim = v_cache.shape
     group, itemsize = num_q_heads // num_kv_heads, q.element_size()

@@ -39,6 +39,40 @@ def check_dtype(name: str, tensor, dtype) -> None:
         raise ValueError(f"{name} is {tensor.dtype}, expected {dtype}")
 
 
+def check_grouped(q, k_cache, v_cache, block_table, kv_lens, out, lse, most_dim: int, q_starts=None) -> None:
+    """ValueError for tensors of grouped attention that contradict each other, with q_starts those of prefill, whose
+    queries are packed; NotImplementedError for dtypes other than the three of torch, and head dims that are not 16 to
+    most_dim."""
+    import torch
+
+    packed = q_starts is not None
+    check_shape("q", q, *(None,) * (3 if packed else 4))
+    *queries, num_q_heads, qk_dim = q.shape
+    check_shape("k_cache", k_cache, None, None, None, qk_dim)
+    num_kv_heads, v_dim = k_cache.shape[2], out.shape[-1]
+    check_shape("v_cache", v_cache, *k_cache.shape[:3], v_dim)
+    check_shape("kv_lens", kv_lens, None if packed else queries[0])
+    check_shape("block_table", block_table, len(kv_lens), None)
+    tables = {"block_table": block_table, "kv_lens": kv_lens}
+    if packed:
+        check_shape("q_starts", q_starts, len(kv_lens) + 1)
+        tables["q_starts"] = q_starts
+    check_shape("out", out, *queries, num_q_heads, v_dim)
+    check_shape("lse", lse, *queries, num_q_heads)
+    for name, tensor in (("k_cache", k_cache), ("v_cache", v_cache), ("out", out)):
+        check_dtype(name, tensor, q.dtype)
+    check_dtype("lse", lse, torch.float32)
+    for name, tensor in tables.items():
+        check_dtype(name, tensor, torch.int32)
+    if num_q_heads % num_kv_heads:
+        raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
+    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
+    for name, size in (("qk_dim", qk_dim), ("v_dim", v_dim)):
+        if not 16 <= size <= most_dim:
+            raise NotImplementedError(f"{name} is {size}; 16 to {most_dim} are supported")
+
+
 def check_mla(q, kv_cache, block_table, kv_lens, out, lse) -> None:
     """ValueError for tensors of absorbed MLA decode that contradict each other."""
     import torch

@@ -50,7 +50,7 @@ def bind(
     check_shape("out", out, total_q, num_q_heads, None)
     check_dtype("kv_cache", kv_cache, q.dtype)
     check_dtype("out", out, q.dtype)
-    requests = find_requests(block_table, kv_lens, q_starts, kv_cache.shape[1])
+    requests = find_requests(block_table, kv_lens, q_starts, kv_cache.shape[1], total_q)
     if not requests:
         return Launch({}, 0, lambda: fill_zero(out))
     latents, fill_blind = GatherRequest(kv_cache, requests), FillBlind(out, requests)

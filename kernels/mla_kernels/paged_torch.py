@@ -70,15 +70,20 @@ class PackedRequest:
             yield slice(first, last), len(self.slots) - (self.stop - last)
 
 
-def find_requests(block_table: Tensor, kv_lens: Tensor, q_starts: Tensor, page_size: int) -> list[PackedRequest]:
+def find_requests(
+    block_table: Tensor, kv_lens: Tensor, q_starts: Tensor, page_size: int, total_q: int
+) -> list[PackedRequest]:
     """Read table, lengths and starts once, on the host; requests of which no query sees anything are left out.
 
-    Raises ValueError where `q_starts` is not int32.
+    Raises ValueError where `q_starts` is not int32, or gives a request rows beyond the `total_q` of the batch.
     """
     check_dtype("q_starts", q_starts, torch.int32)
+    starts = q_starts.tolist()
+    if (last := max(starts)) > total_q:
+        raise ValueError(f"q_starts gives a request queries up to row {last}, out has {total_q}")
     table, lengths, device = block_table.cpu().long(), kv_lens.tolist(), block_table.device
     requests = []
-    for pages, kv_len, (start, stop) in zip(table, lengths, pairwise(q_starts.tolist()), strict=True):
+    for pages, kv_len, (start, stop) in zip(table, lengths, pairwise(starts), strict=True):
         token = torch.arange(kv_len)
         slots = (pages[token // page_size] * page_size + token % page_size).to(device)
         requests.append(PackedRequest(max(start, stop - kv_len), stop, slots))
@@ -86,14 +91,9 @@ def find_requests(block_table: Tensor, kv_lens: Tensor, q_starts: Tensor, page_s
 
 
 class FillBlind:
-    """Puts zeros into the rows of a packed output that no request has, since they see nothing.
-
-    Raises ValueError where a request has rows that `out` does not have.
-    """
+    """Puts zeros into the rows of a packed output that no request has, since they see nothing."""
 
     def __init__(self, out: Tensor, requests: list[PackedRequest]) -> None:
-        if (last := max(request.stop for request in requests)) > len(out):
-            raise ValueError(f"q_starts gives a request queries up to row {last}, out has {len(out)}")
         blind = torch.ones(out.shape[0], dtype=torch.bool)
         for request in requests:
             blind[request.start : request.stop] = False

@@ -3,8 +3,8 @@
 They share one definition of the contract (kernels/README.md): query i of a request sits at position
 kv_len - q_len + i and sees positions up to its own; one that sees nothing gets out 0 and lse -inf. Every function
 returns `(out, lse)` in float64 and works on any device, one request, one slice of heads and, in prefill, one block of
-queries at a time, so that temporaries stay near TEMPORARY_BYTES unless one head's keys alone take more; what they may
-take is `temporary_bytes`.
+queries at a time, so that temporaries stay near `reference_memory.TEMPORARY_BYTES` unless one head's keys alone take
+more.
 
 Sources: grouped-query attention, Ainslie et al. 2023 (arXiv 2305.13245); MLA and its absorption, DeepSeek-V2
 (arXiv 2405.04434), section 2.1.
@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import torch
 
-TEMPORARY_BYTES = 2 * 2**30
+from mla_kernels import reference_memory
 
 
 def grouped_decode(q, k_cache, v_cache, block_table, kv_lens, softmax_scale):
@@ -43,8 +43,8 @@ def grouped_prefill(q, k_cache, v_cache, block_table, kv_lens, q_starts, softmax
     out, lse = _empty_results(q, v_dim)
     for b, ((start, stop), kv_len) in enumerate(zip(pairwise(q_starts.tolist()), kv_lens.tolist(), strict=True)):
         slots = _slots(block_table[b], kv_len, k_cache.shape[1])
-        block = min(stop - start, _queries_at_once(kv_len, group))
-        step = _heads_at_once(block * group, kv_len, qk_dim + v_dim)
+        block = min(stop - start, reference_memory.queries_at_once(kv_len, group))
+        step = reference_memory.heads_at_once(block * group, kv_len, qk_dim + v_dim)
         for h in range(0, num_kv_heads, step):
             heads = slice(h, min(h + step, num_kv_heads))
             k = _gather(k_cache[:, :, heads], slots).transpose(0, 1)  # [kv heads, kv_len, qk_dim]
@@ -95,7 +95,7 @@ def mla_recompute_decode(q, kv_cache, kv_b_proj, block_table, kv_lens, v_head_di
     for b, kv_len in enumerate(kv_lens.tolist()):
         cached = _gather(kv_cache, _slots(block_table[b], kv_len, kv_cache.shape[1]))
         latent, rope = cached[:, :kv_lora_rank], cached[:, kv_lora_rank:]  # [kv_len, ...]
-        step = _heads_at_once(q_len, kv_len, q.shape[3] + kv_b_proj.shape[1])
+        step = reference_memory.heads_at_once(q_len, kv_len, q.shape[3] + kv_b_proj.shape[1])
         for h in range(0, num_q_heads, step):
             heads = slice(h, min(h + step, num_q_heads))
             expanded = latent @ kv_b_proj[heads].double().transpose(1, 2)  # [heads, kv_len, nope + v]
@@ -110,37 +110,6 @@ def _empty_results(q, v_dim):
     # A packed query that no request has sees nothing.
     out = torch.zeros(*q.shape[:-1], v_dim, dtype=torch.float64, device=q.device)
     return out, torch.full(q.shape[:-1], -torch.inf, dtype=torch.float64, device=q.device)
-
-
-def temporary_bytes(q_len: int, kv_len: int, num_q_heads: int, num_kv_heads: int, numbers_per_token: int) -> int:
-    """Bytes that the temporaries of a request take at most, the results not among them.
-
-    `numbers_per_token` is what a KV head's key and value have together; for the recompute form, which expands one KV
-    head a query head, `qk_nope_head_dim + v_head_dim` for the expansion and the key's own width on top.
-    """
-    group = num_q_heads // num_kv_heads
-    rows = min(q_len, _queries_at_once(kv_len, group)) * group
-    heads = min(num_kv_heads, _heads_at_once(rows, kv_len, numbers_per_token))
-    return heads * _head_bytes(rows, kv_len, numbers_per_token)
-
-
-def _head_bytes(rows: int, kv_len: int, numbers_per_token: int) -> int:
-    """Bytes of the temporaries of one KV head.
-
-    Float64 copies of keys, values and queries, one of them with its source beside it, and
-    three arrays of scores (the scores, these shifted, their exponentials) with the mask.
-    """
-    return numbers_per_token * (12 * kv_len + 8 * rows) + 25 * kv_len * rows
-
-
-def _heads_at_once(rows: int, kv_len: int, numbers_per_token: int) -> int:
-    """KV heads whose temporaries fit TEMPORARY_BYTES; at least one."""
-    return max(1, TEMPORARY_BYTES // max(1, _head_bytes(rows, kv_len, numbers_per_token)))
-
-
-def _queries_at_once(kv_len: int, group: int) -> int:
-    """Queries of one head's group whose scores take a quarter of TEMPORARY_BYTES: there are three such arrays."""
-    return max(1, TEMPORARY_BYTES // (32 * max(kv_len, 1) * group))
 
 
 def _slots(pages, kv_len: int, page_size: int):

@@ -68,7 +68,7 @@ def point_bytes(case: Case) -> int:
 
 def _temporary_bytes(case: Case) -> int:
     """Bytes of the reference's temporaries, which it has for one request at a time."""
-    bound = import_module("mla_kernels.reference").temporary_bytes
+    bound = import_module("mla_kernels.reference_memory").temporary_bytes
     shapes = {spec.name: spec.shape for spec in case.specs}
     heads = case.variant.num_q_heads
     expansion = shapes.get("kv_b_proj")

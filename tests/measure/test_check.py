@@ -1,5 +1,8 @@
 """The check before every latency: what it lets pass, and what not."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -97,6 +100,15 @@ def test_a_prefill_needs_what_its_reference_was_seen_to_take(
 ) -> None:
     (case,) = make_cases({"phase": ("prefill",), **axes})
     assert peak_bytes < point_bytes(case) < 1.5 * peak_bytes
+
+
+def test_what_a_point_needs_is_told_without_torch() -> None:
+    code = (
+        "import sys; from mlabench.cases.grid import make_cases; from mlabench.measure.check import point_bytes; "
+        "point_bytes(make_cases({})[0]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(

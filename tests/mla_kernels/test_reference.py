@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from mla_kernels import reference
+from mla_kernels import reference, reference_memory
 from tests.mla_kernels import cases, prefill_cases
 
 SCALE = 0.2
@@ -99,7 +99,7 @@ def test_slices_of_heads_change_nothing(monkeypatch):
     more = cases.recompute((40, 7), q_len=2)
     whole = reference.grouped_decode(**inputs, softmax_scale=SCALE)
     whole_mla = reference.mla_recompute_decode(**more, v_head_dim=16, softmax_scale=SCALE)
-    monkeypatch.setattr(reference, "TEMPORARY_BYTES", 1)
+    monkeypatch.setattr(reference_memory, "TEMPORARY_BYTES", 1)
     for got, want in zip(reference.grouped_decode(**inputs, softmax_scale=SCALE), whole, strict=True):
         expect_close(got, want)
     sliced = reference.mla_recompute_decode(**more, v_head_dim=16, softmax_scale=SCALE)
@@ -107,10 +107,10 @@ def test_slices_of_heads_change_nothing(monkeypatch):
         expect_close(got, want)
 
 
-@pytest.mark.parametrize("temporary_bytes", [reference.TEMPORARY_BYTES, 32 * 33 * 3 * 4, 1])
+@pytest.mark.parametrize("temporary_bytes", [reference_memory.TEMPORARY_BYTES, 32 * 33 * 3 * 4, 1])
 @pytest.mark.parametrize(("num_q_heads", "num_kv_heads"), [(3, 3), (4, 2), (5, 1)])
 def test_prefill_matches_the_formula_whatever_the_blocks(num_q_heads, num_kv_heads, temporary_bytes, monkeypatch):
-    monkeypatch.setattr(reference, "TEMPORARY_BYTES", temporary_bytes)
+    monkeypatch.setattr(reference_memory, "TEMPORARY_BYTES", temporary_bytes)
     lens, q_lens = (0, 1, 2, 33, 20, 20), (2, 1, 4, 9, 20, 0)
     inputs = prefill_cases.grouped(lens, q_lens, num_q_heads, num_kv_heads, qk_dim=6, v_dim=4, page_size=4)
     out, lse = reference.grouped_prefill(**inputs, softmax_scale=SCALE)
@@ -152,7 +152,7 @@ def scores_bytes(monkeypatch) -> list[int]:
 
 def test_no_array_of_a_long_prompt_is_larger_than_a_quarter_of_the_limit(scores_bytes, monkeypatch):
     limit = 1 << 20
-    monkeypatch.setattr(reference, "TEMPORARY_BYTES", limit)
+    monkeypatch.setattr(reference_memory, "TEMPORARY_BYTES", limit)
     inputs = prefill_cases.packed(cases.mla((600,), num_q_heads=16), (600,))
     reference.mla_absorbed_prefill(**inputs, kv_lora_rank=32, softmax_scale=SCALE)
     assert len(scores_bytes) > 100
@@ -161,7 +161,7 @@ def test_no_array_of_a_long_prompt_is_larger_than_a_quarter_of_the_limit(scores_
 
 def test_heads_at_once_are_as_few_as_their_scores_allow(scores_bytes, monkeypatch):
     limit = 1 << 23
-    monkeypatch.setattr(reference, "TEMPORARY_BYTES", limit)
+    monkeypatch.setattr(reference_memory, "TEMPORARY_BYTES", limit)
     inputs = prefill_cases.grouped((600,), (64,), 32, 16, qk_dim=16, v_dim=16)
     reference.grouped_prefill(**inputs, softmax_scale=SCALE)
     assert 1 < len(scores_bytes) < 16
