@@ -9,7 +9,7 @@
 - `mla_prefill_torch`, `grouped_prefill_torch`: prefill, packed and causal, of absorbed MLA and of grouped attention
 - `reference`: float64 references of all, for checking
 - `online_softmax`: what the Triton kernels do with one block of the cache
-- `gluon_sm90`, `paged_gluon`: what the Gluon kernels share; how they read pages
+- `gluon_sm90`, `paged_gluon`, `mla_gluon_bind`: what the Gluon kernels share; how they read pages, and are bound
 - `split_kv`, `split_kv_gluon`: how the Triton and Gluon kernels split the cached tokens and merge the parts
 - `paged_torch`: what the torch kernels share: where the tokens of a request lie, and the copy of them
 - `mla_layer_torch`, `grouped_layer_torch`, `layer_torch`: the parts of a layer around the core

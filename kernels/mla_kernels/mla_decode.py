@@ -7,6 +7,7 @@ import torch
 
 from mla_kernels import mla_decode_gluon, mla_decode_gluon_few_rows, mla_decode_triton
 from mla_kernels.launch import Launch
+from mla_kernels.mla_gluon_bind import unsupported
 from mla_kernels.paged_gluon import BLOCK
 from mla_kernels.split_kv import num_sms
 
@@ -28,14 +29,12 @@ def choose(
 
     With batch_invariant, batch and table do not matter.
     """
+    if unsupported(q, kv_cache, kv_lora_rank):
+        return "mla_decode_triton"
     row_tiles = -(-q.shape[1] * q.shape[2] // mla_decode_gluon_few_rows.ROWS)
     blocks = block_table.numel() * kv_cache.shape[1] // BLOCK
     short = not batch_invariant and row_tiles * blocks <= SHORT_BLOCKS_AN_SM * num_sms(q.device)
-    if (row_tiles == 1 or short) and not mla_decode_gluon_few_rows.unsupported(q, kv_cache, kv_lora_rank):
-        return "mla_decode_gluon_few_rows"
-    if not mla_decode_gluon.unsupported(q, kv_cache, kv_lora_rank):
-        return "mla_decode_gluon"
-    return "mla_decode_triton"
+    return "mla_decode_gluon_few_rows" if row_tiles == 1 or short else "mla_decode_gluon"
 
 
 def bind(

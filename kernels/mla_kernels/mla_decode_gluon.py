@@ -16,7 +16,6 @@ notes-mla-decode-gluon.md has what each of this was worth.
 """
 
 import torch
-import triton
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -27,11 +26,10 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from mla_kernels.gluon_sm90 import LAZY, barrier, tiles, unsupported_tensors
-from mla_kernels.launch import Launch, check_mla
-from mla_kernels.online_softmax import LOG2_E
-from mla_kernels.paged_gluon import BLOCK, block_rows, load_block, unsupported_pages
-from mla_kernels.split_kv import bind_partials, even_splits, num_sms
+from mla_kernels.gluon_sm90 import LAZY, barrier
+from mla_kernels.launch import Launch
+from mla_kernels.mla_gluon_bind import bind_kernel
+from mla_kernels.paged_gluon import BLOCK, block_rows, load_block
 from mla_kernels.split_kv_gluon import part_bounds, program, request_run, seek
 
 ROWS = 64
@@ -398,36 +396,7 @@ def bind(
     Raises ValueError for tensors that contradict each other, NotImplementedError for what it cannot do: another GPU
     than sm_90, float32, other dims than 512 + 64, page sizes other than 16, 32 and multiples of 64.
     """
-    check_mla(q, kv_cache, block_table, kv_lens, out, lse)
-    batch, q_len, num_q_heads, kv_dim = q.shape
-    if reason := unsupported(q, kv_cache, out.shape[-1]):
-        raise NotImplementedError(reason)
-    num_pages, page_size, _ = kv_cache.shape
-    rows = q_len * num_q_heads
-    row_blocks = triton.cdiv(rows, ROWS)
-    sms = num_sms(q.device)
-    splits = num_splits or even_splits(sms // row_blocks, batch, triton.cdiv(block_table.shape[1] * page_size, BLOCK))
-    tokens = kv_cache.view(num_pages * page_size, kv_dim)
-    flat_q = q.view(batch * rows, kv_dim)
-    q_tiles, q_rope_tiles = tiles(flat_q, ROWS, 256), tiles(flat_q, ROWS, 64)
-    box = min(BLOCK, page_size)
-    kv_tiles, rope_tiles = tiles(tokens, box, 256 if box == BLOCK else 64), tiles(tokens, box, 64)
-    batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
-    grid = ((splits if splits > 1 else batch) * row_blocks,)
-    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=BLOCK)
-
-    def run() -> None:
-        mla_decode_many_rows_kernel[grid](
-            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, partials.out, partials.lse,
-            softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
-            HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
-            num_warps=4, maxnreg=168,
-        )  # fmt: skip
-        partials.combine()
-
-    return Launch({"block_m": ROWS, "block_n": BLOCK, "num_stages": STAGES, "num_splits": splits}, partials.nbytes, run)
-
-
-def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
-    """Why the kernel cannot take such tensors; empty where it can."""
-    return unsupported_tensors(q, kv_lora_rank) or unsupported_pages(kv_cache.shape[1])
+    return bind_kernel(
+        mla_decode_many_rows_kernel, q=q, kv_cache=kv_cache, block_table=block_table, kv_lens=kv_lens, out=out, lse=lse,
+        softmax_scale=softmax_scale, num_splits=num_splits, block_m=ROWS, cols=256, num_stages=STAGES,
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+"""What the Gluon MLA kernels are bound with: both take the same tensors in the same order, in tiles of their own."""
+
+import torch
+import triton
+
+from mla_kernels.gluon_sm90 import tiles, unsupported_tensors
+from mla_kernels.launch import Launch, check_mla
+from mla_kernels.online_softmax import LOG2_E
+from mla_kernels.paged_gluon import BLOCK, unsupported_pages
+from mla_kernels.split_kv import bind_partials, even_splits, num_sms
+
+
+def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
+    """Why the kernels cannot take such tensors; empty where they can."""
+    return unsupported_tensors(q, kv_lora_rank) or unsupported_pages(kv_cache.shape[1])
+
+
+def bind_kernel(
+    kernel: triton.KernelInterface,
+    *,
+    q: torch.Tensor,
+    kv_cache: torch.Tensor,
+    block_table: torch.Tensor,
+    kv_lens: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    softmax_scale: float,
+    num_splits: int | None,
+    block_m: int,
+    cols: int,
+    num_stages: int,
+    **constants: int,
+) -> Launch:
+    """Bind a kernel whose programs own block_m rows, and which loads so many columns of queries and latents at once.
+
+    Raises as `mla_decode_gluon.bind` says.
+    """
+    check_mla(q, kv_cache, block_table, kv_lens, out, lse)
+    if reason := unsupported(q, kv_cache, out.shape[-1]):
+        raise NotImplementedError(reason)
+    batch, q_len, num_q_heads, kv_dim = q.shape
+    num_pages, page_size, _ = kv_cache.shape
+    rows = q_len * num_q_heads
+    row_blocks = triton.cdiv(rows, block_m)
+    most_blocks = triton.cdiv(block_table.shape[1] * page_size, BLOCK)
+    splits = num_splits or even_splits(max(1, num_sms(q.device) // row_blocks), batch, most_blocks)
+    grid = ((splits if splits > 1 else batch) * row_blocks,)
+    tokens, flat_q = kv_cache.view(num_pages * page_size, kv_dim), q.view(batch * rows, kv_dim)
+    q_tiles, q_rope_tiles = tiles(flat_q, block_m, cols), tiles(flat_q, block_m, 64)
+    box = min(BLOCK, page_size)
+    kv_tiles, rope_tiles = tiles(tokens, box, cols if box == BLOCK else 64), tiles(tokens, box, 64)
+    batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
+    partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=BLOCK)
+
+    def run() -> None:
+        kernel[grid](
+            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, partials.out, partials.lse,
+            softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
+            HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
+            num_warps=4, maxnreg=168, **constants,
+        )  # fmt: skip
+        partials.combine()
+
+    config = {"block_m": block_m, "block_n": BLOCK, "num_stages": num_stages, "num_splits": splits}
+    return Launch(config, partials.nbytes, run)
