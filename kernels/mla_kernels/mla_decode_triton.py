@@ -18,7 +18,7 @@ from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
 from mla_kernels.split_kv import (
     bind_partials,
-    even_splits,
+    most_splits,
     num_sms,
     part_bounds,
 )
@@ -266,7 +266,7 @@ def bind(
         rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms, shared_limit=shared_limit
     )
     most_blocks = triton.cdiv(block_table.shape[1] * page_size, config["block_n"])
-    config["num_splits"] = even_splits(config["num_splits"], batch, most_blocks)
+    config["num_splits"] = most_splits(config["num_splits"], batch, most_blocks)
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,

@@ -7,7 +7,7 @@ from mla_kernels.gluon_sm90 import tiles, unsupported_tensors
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
 from mla_kernels.paged_gluon import BLOCK, unsupported_pages
-from mla_kernels.split_kv import bind_partials, even_splits, num_sms
+from mla_kernels.split_kv import bind_partials, most_splits, num_sms
 
 
 def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
@@ -43,7 +43,7 @@ def bind_kernel(
     rows = q_len * num_q_heads
     row_blocks = triton.cdiv(rows, block_m)
     most_blocks = triton.cdiv(block_table.shape[1] * page_size, BLOCK)
-    splits = num_splits or even_splits(max(1, num_sms(q.device) // row_blocks), batch, most_blocks)
+    splits = num_splits or most_splits(max(1, num_sms(q.device) // row_blocks), batch, most_blocks)
     grid = ((splits if splits > 1 else batch) * row_blocks,)
     tokens, flat_q = kv_cache.view(num_pages * page_size, kv_dim), q.view(batch * rows, kv_dim)
     q_tiles, q_rope_tiles = tiles(flat_q, block_m, cols), tiles(flat_q, block_m, 64)

@@ -1,8 +1,9 @@
 """Splitting the cached tokens of a batch into equal parts, and merging what the parts computed.
 
 The KV blocks of all requests are laid end to end and cut into `num_splits` runs of equal length. Where lengths differ,
-a gap of `REQUEST_COST` follows each request, so that a run of many short requests has fewer blocks. A run may end one
-request, cover others whole and begin a third. A request that lies within one run is finished there; every other run
+a gap of `REQUEST_COST` follows each request, so that a run of many short requests has fewer blocks; where they do not,
+and at most a sixteenth of the runs is left out by it, every request gets as many. A run may end one request, cover
+others whole and begin a third. A request that lies within one run is finished there; every other run
 that touches it leaves a partial in slot `part + request`, which is unique because the next run either continues the
 request or moves on to a later one. Where giving every part the same number of whole requests makes the longest part at
 most a sixteenth longer, nothing is cut and nothing is left to merge. Lengths are read on the device, so a captured
@@ -32,10 +33,13 @@ def _plan(kv_lens, batch, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.conste
     blocks = tl.cdiv(tl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)  # [BATCH_P2]
     total = tl.sum(blocks, 0)
     most = tl.max(blocks, 0)
-    # of requests of one length every part has as many
-    gap = tl.where(most * batch * 16 <= total * 17, 0, REQUEST_COST)
-    payload = tl.maximum(tl.cdiv(total + gap * batch, num_splits), 1)
-    together = tl.cdiv(batch, num_splits)
+    # of requests of one length every part has as many, and every request as many parts
+    alike = most * batch * 16 <= total * 17
+    gap = tl.where(alike, 0, REQUEST_COST)
+    whole = num_splits // batch * batch
+    parts = tl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
+    payload = tl.maximum(tl.cdiv(total + gap * batch, parts), 1)
+    together = tl.cdiv(batch, parts)
     uncut = together * most * 16 <= payload * 17
     return request, blocks, gap, payload, together, uncut
 
@@ -128,14 +132,9 @@ def combine_kernel(
                 tl.store(lse + row_out, value, mask=r < rows)
 
 
-def even_splits(programs: int, batch: int, most_blocks: int) -> int:
-    """Parts for so many programs, where a request has at most `most_blocks` blocks.
-
-    As many for each request where that leaves at most a sixteenth of the programs idle, and never more than there
-    can be blocks.
-    """
-    whole = programs // batch * batch
-    return max(1, min(whole if whole * 17 >= programs * 16 else programs, batch * most_blocks))
+def most_splits(programs: int, batch: int, most_blocks: int) -> int:
+    """Parts for so many programs, where a request has at most `most_blocks` blocks: never more than there can be."""
+    return max(1, min(programs, batch * most_blocks))
 
 
 @dataclass(frozen=True)

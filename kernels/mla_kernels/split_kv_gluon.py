@@ -38,9 +38,12 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P
         lengths = gl.cdiv(gl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)
         total = gl.sum(lengths, 0)
         most = gl.max(lengths, 0)
-        gap = gl.where(most * batch * 16 <= total * 17, 0, REQUEST_COST)
-        payload = gl.maximum(gl.cdiv(total + gap * batch, num_splits), 1)
-        together = gl.cdiv(batch, num_splits)
+        alike = most * batch * 16 <= total * 17
+        gap = gl.where(alike, 0, REQUEST_COST)
+        whole = num_splits // batch * batch
+        parts = gl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
+        payload = gl.maximum(gl.cdiv(total + gap * batch, parts), 1)
+        together = gl.cdiv(batch, parts)
         if together * most * 16 <= payload * 17:
             first = gl.minimum(part * together, batch)
             last = gl.minimum(first + together, batch)

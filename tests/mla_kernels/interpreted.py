@@ -8,12 +8,16 @@ import ctypes
 import json
 import mmap
 import sys
+from collections import Counter
 from unittest.mock import patch
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from mla_kernels import reference
+from mla_kernels.split_kv import part_bounds
 from tests.mla_kernels import cases, prefill_cases
 
 SCALE = 0.15
@@ -218,6 +222,49 @@ def run_chosen(sizes: dict, options: dict) -> str:
     return cases.mismatch(sizes["dtype"], out, expected[0], lse, expected[1])
 
 
+PARTS_CASES = (
+    # name, lengths in blocks of 64 tokens, parts, and the parts that have work
+    ("one length, four parts a request", {"blocks": (16,) * 32, "num_splits": 132}, 128),
+    ("one length, a part a request", {"blocks": (7,) * 8, "num_splits": 8}, 8),
+    ("nearly one length", {"blocks": (64, 66, 64, 64), "num_splits": 17}, 16),
+    ("one length, as many for each would leave too many out", {"blocks": (16,) * 5, "num_splits": 8}, 8),
+    ("more requests than parts", {"blocks": (4,) * 6, "num_splits": 4}, 4),
+    ("ragged", {"blocks": (100, 3, 0, 1, 20, 2, 2, 1), "num_splits": 17}, 16),
+    ("ragged, uncut", {"blocks": (100, 3, 0, 1), "num_splits": 1}, 1),
+)
+
+
+@triton.jit
+def part_kernel(kv_lens, bounds, batch, num_splits, BATCH_P2: tl.constexpr):  # noqa: N803
+    """Bounds of every part as `split_kv.part_bounds` returns them."""
+    first, last, start, stop, base, gap = part_bounds(kv_lens, batch, tl.program_id(0), num_splits, 64, BATCH_P2)
+    row = bounds + tl.program_id(0) * 6
+    tl.store(row, first)
+    tl.store(row + 1, last)
+    tl.store(row + 2, start)
+    tl.store(row + 3, stop)
+    tl.store(row + 4, base)
+    tl.store(row + 5, gap)
+
+
+def run_parts(sizes: dict, busy: int) -> str:
+    """The parts of a batch: do they cover every block once, and how many have work."""
+    blocks, num_splits = sizes["blocks"], sizes["num_splits"]
+    bounds = torch.empty(num_splits, 6, dtype=torch.int32)
+    kv_lens = torch.tensor(blocks, dtype=torch.int32) * 64
+    part_kernel[(num_splits,)](kv_lens, bounds, len(blocks), num_splits, triton.next_power_of_2(len(blocks)))
+    taken, workers = Counter(), set()
+    for part, (first, last, start, stop, base, gap) in enumerate(bounds.tolist()):
+        for b in range(first, last):
+            for block in range(max(start - base, 0), min(stop - base, blocks[b])):
+                taken[b, block] += 1
+                workers.add(part)
+            base += blocks[b] + gap if stop < 2**30 else 0
+    if taken != Counter((b, block) for b, count in enumerate(blocks) for block in range(count)):
+        return "a block is taken twice, or not at all"
+    return "" if len(workers) == busy else f"{len(workers)} parts have work"
+
+
 def main(kind: str) -> None:
     """Every case of a kind, as JSON on standard output."""
     torch.set_num_threads(1)
@@ -228,6 +275,7 @@ def main(kind: str) -> None:
         "prefill at the end of memory": (TIGHT_CASES, run_tight),
         "prefill call": (PREFILL_CASES[:1], run_prefill_call),
         "chosen": (CHOSEN_CASES, run_chosen),
+        "parts": (PARTS_CASES, run_parts),
     }[kind]
     json.dump({name: run(sizes, tunables) for name, sizes, tunables in table}, sys.stdout)
 

@@ -144,28 +144,6 @@ def test_tensors_that_contradict_are_refused(kernel):
                 module.bind(**tensors() | {name: tensor}, softmax_scale=1.0)
 
 
-@pytest.mark.parametrize(
-    ("programs", "batch", "most_blocks", "splits"),
-    [
-        (132, 1, 1000, 132),
-        (132, 1, 16, 16),  # no more than there can be blocks
-        (132, 128, 1000, 128),  # 4 of 132 idle, and nothing to merge
-        (132, 64, 1000, 128),
-        (132, 8, 1000, 128),
-        (132, 8, 2, 16),
-        (132, 70, 1000, 132),  # a part a request would leave 62 idle
-        (132, 200, 1000, 132),
-        (66, 200, 1, 66),
-        (1, 5, 3, 1),
-        (132, 3, 0, 1),
-    ],
-)
-def test_parts_are_as_many_for_each_request_where_that_keeps_programs_busy(programs, batch, most_blocks, splits):
-    from mla_kernels.split_kv import even_splits
-
-    assert even_splits(programs, batch, most_blocks) == splits
-
-
 def test_the_table_bounds_the_parts():
     with gpu():
         assert bind(batch=1, max_pages=5).config["num_splits"] == 5
