@@ -35,7 +35,10 @@ class AskedSide:
         return asdict(self) | {"kernel": self.kernel.name}
 
     def source_file(self) -> str | None:
-        """The file that the side's bind is in. Raises `NotMeasured` for a commit that does not have it."""
+        """The file that the side's bind is in, as seen from the working directory if it lies there.
+
+        Raises `NotMeasured` for a commit that does not have it.
+        """
         module = self.kernel.target.partition(":")[0]
         try:
             code = getattr(self.kernel.load(), "__code__", None)
@@ -48,7 +51,7 @@ class AskedSide:
         file = getattr(sys.modules.get(module), "__file__", None)
         if self.commit and not _lies_in(file, self.folder):
             raise self._absent(self.commit)
-        return code.co_filename if code else None
+        return _from_here(Path(code.co_filename)) if code else None
 
     def _absent(self, commit: str) -> NotMeasured:
         return NotMeasured("unavailable", f"{self.kernel.target} is not in commit {commit[:7]}")
@@ -57,6 +60,11 @@ class AskedSide:
     def from_json(cls, plain: Mapping[str, Any]) -> "AskedSide":
         """The side that `to_json` made these values from. Raises `UsageError` for an unknown kernel."""
         return cls(find_kernel(plain["kernel"]), plain["commit"], plain["folder"])
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 class SideFailed(Exception):  # noqa: N818

@@ -25,7 +25,7 @@ class Side:
     """One kernel of a comparison and what became of it; `status` is `ok` if its output passed the check.
 
     `commit` is the full hash of the commit whose sources it is, None for those at hand. `source` is the file that its
-    bind came from. A side that was not tried has the status None.
+    bind came from, seen from the working directory where it lies there. A side that was not tried has the status None.
     """
 
     kernel: str

@@ -64,6 +64,16 @@ def compare(base: str, candidate: str, case: Case = CASE, timer: CountingTimer |
     return pair
 
 
+def test_a_source_is_told_from_the_working_directory_where_it_lies_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(str(asked(RIGHT).source_file()))
+    assert file.is_absolute()
+    monkeypatch.chdir(file.parents[1])
+    assert asked(RIGHT).source_file() == "mla_kernels/mla_decode_torch.py"
+
+
 def test_two_sound_sides_are_measured_until_decided() -> None:
     pair = compare(RIGHT, "slow")
     assert (pair.base.status, pair.candidate.status) == ("ok", "ok")
