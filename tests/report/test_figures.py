@@ -7,7 +7,7 @@ from PIL import Image
 
 from mlabench.machine.ceilings import Ceilings
 from mlabench.records.record import Record
-from mlabench.report.figures import FIGURES, kv_bytes, latency, rates, roofline, speedup
+from mlabench.report.figures import FIGURES, crossover, kv_bytes, latency, rates, roofline, speedup
 from mlabench.report.figures.labels import CHARACTER_POINTS, LINE_POINTS, Label, free_offsets
 from mlabench.report.render import Picture, draw_pictures
 from mlabench.report.series import View, make_views
@@ -60,7 +60,8 @@ def test_full_data_draws_every_figure_small_and_as_wide_as_promised(full: View) 
 
 def test_one_point_is_enough_for_what_it_shows() -> None:
     left_out = missing(view(make_record(make_case(kv_len=4096))))
-    assert list(left_out) == ["speedup"]
+    assert list(left_out) == ["speedup", "crossover"]
+    assert "it needs MLA absorbed measured at the same points as another variant" in left_out["crossover"]
     assert left_out["speedup"].startswith("Speed-up over MHA and GQA is left out: it needs MHA or GQA measured")
 
 
@@ -74,7 +75,7 @@ def test_without_ceilings_there_is_no_roofline_and_no_share_of_it() -> None:
 
 def test_only_failures_leave_what_follows_from_arithmetic() -> None:
     left_out = missing(view(*(make_record(record.case, status="oom") for record in FULL)))
-    assert sorted(left_out) == ["floor", "latency", "rates", "roofline", "speedup"]
+    assert sorted(left_out) == ["crossover", "floor", "latency", "rates", "roofline", "speedup"]
     assert left_out["latency"] == "Decode latency is left out: no point was measured."
 
 
@@ -130,6 +131,29 @@ def test_speed_up_is_the_baselines_time_over_the_others() -> None:
     assert lines[0]["GQA-8"] == [5.0]
     assert lines[1]["MLA absorbed"] == [4.0]
     assert lines[1]["MHA"] == [0.2]
+
+
+def test_the_map_has_the_ratio_in_every_cell_and_frames_what_the_ceilings_do_not_say() -> None:
+    times = {("gqa", 1, 1024): 6.0, ("gqa", 1, 4096): 9.0, ("gqa", 8, 1024): 12.0, ("mha", 1, 1024): 30.0}
+    times |= {("mla", 1, 1024): 8.0, ("mla", 1, 4096): 9.0, ("mla", 8, 1024): 4.0}
+    found = view(
+        *(
+            make_record(make_case(variant=name, batch=batch, kv_len=kv_len), latency_us=us)
+            for (name, batch, kv_len), us in times.items()
+        )
+    )
+    over_mha, over_gqa, bar = crossover.draw(found.frame, found.context).axes
+    assert [axes.get_title() for axes in (over_mha, over_gqa)] == ["over MHA", "over GQA-8"]
+    assert bar.get_ylabel() == "speed-up of MLA absorbed"
+    assert {text.get_position(): text.get_text() for text in over_mha.texts} == {(0, 0): "3.8"}
+    assert {text.get_position(): text.get_text() for text in over_gqa.texts} == {
+        (0, 0): "0.75",
+        (1, 0): "1",
+        (0, 1): "3",
+    }
+    # MLA has a quarter of GQA-8's bytes: the ceilings say that it wins everywhere
+    assert [frame.get_xy() for frame in over_gqa.patches if frame.get_width() < 1] == [(-0.44, -0.42)]
+    assert not [frame for frame in over_mha.patches if frame.get_width() < 1]
 
 
 def test_labels_of_points_in_one_place_do_not_cover_each_other() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlabench.report.figures import floor, kernels, kv_bytes, latency, rates, roofline, speedup
+from mlabench.report.figures import crossover, floor, kernels, kv_bytes, latency, rates, roofline, speedup
 from mlabench.report.series import Context
 
 if TYPE_CHECKING:
@@ -64,6 +64,15 @@ FIGURES: tuple[FigureRow, ...] = (
         "The baseline's latency over that of each other variant at the same batch, {length} and {heads}: above "
         "the line at 1x is faster than the baseline, below is slower. Logarithmic axes. {panels}",
         speedup.draw,
+    ),
+    FigureRow(
+        "crossover",
+        "Where MLA is faster",
+        "The latency of each other variant over MLA's at the same batch and {length}: above 1x, in orange, MLA is "
+        "faster; below, in blue, slower. In a frame the measured ceilings alone say the opposite: there launches, "
+        "waiting and what a kernel does not reach decide.",
+        crossover.draw,
+        every_head_count=True,
     ),
     FigureRow(
         "roofline",

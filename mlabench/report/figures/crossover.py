@@ -1,0 +1,76 @@
+"""Where MLA is faster than each other variant, and where the roofline alone would have said so."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlabench.report.crossovers import ratios
+from mlabench.report.series import Context, NothingToShowError
+from mlabench.report.style import CEILING_COLOUR, new_figure
+from mlabench.units import format_number, format_ratio, format_tokens
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMS = {"decode": "MLA absorbed", "prefill": "MLA expanded"}
+"""Which form of MLA stands for it in a phase."""
+
+MOST_RATIO = 8.0
+"""Ratios beyond this, and its reciprocal, have the darkest colours."""
+
+COLOURS = ("#0072B2", "#FFFFFF", "#D55E00")
+"""Of the rival, of a tie, and of MLA."""
+
+
+def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
+    """A grid of maps, a row for each head count and a column for each rival: length by batch."""
+    series = FORMS[context.phase]
+    rivals = [one.name for one in context.series if one.style.variant != "mla"]
+    table = ratios(frame, series, rivals)
+    rivals = [rival for rival in rivals if (table["rival"] == rival).any()]
+    if not rivals:
+        raise NothingToShowError(f"it needs {series} measured at the same points as another variant.")
+    heads = sorted(set(table["num_q_heads"]), reverse=True)
+    xs, ys = sorted(set(table[context.x])), sorted(set(table[context.panel]))
+    figure = new_figure(height_inches=1.3 + (0.3 + 0.3 * max(2, len(ys))) * len(heads))
+    grid = figure.subplots(len(heads), len(rivals), sharex=True, sharey=True, squeeze=False)
+    for count, line in zip(heads, grid, strict=True):
+        for rival, axes in zip(rivals, line, strict=True):
+            image = _map(axes, table[(table["num_q_heads"] == count) & (table["rival"] == rival)], context, xs, ys)
+            axes.label_outer()
+        line[0].set_ylabel(f"{count} heads\n{context.panel}", fontsize=9)
+    for rival, axes in zip(rivals, grid[0], strict=True):
+        axes.set_title(f"over {rival}")
+    for axes in grid[-1]:
+        axes.set_xlabel(context.x)
+    _colour_bar(figure, image, grid, series)
+    return figure
+
+
+def _map(axes: "Axes", rows: "pandas.DataFrame", context: Context, xs: list[int], ys: list[int]) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Rectangle
+
+    values = [[math.nan] * len(xs) for _ in ys]
+    axes.grid(visible=False)
+    for row in rows.to_dict("records"):
+        x, y, ratio = xs.index(row[context.x]), ys.index(row[context.panel]), float(row["ratio"])
+        values[y][x] = math.log2(ratio)
+        axes.text(x, y, format_number(ratio, digits=2), ha="center", va="center", fontsize=7)
+        if (ratio < 1) != (row["floor_ratio"] < 1) and not math.isnan(row["floor_ratio"]):
+            axes.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, fill=False, edgecolor=CEILING_COLOUR))
+    limit = math.log2(MOST_RATIO)
+    colours = LinearSegmentedColormap.from_list("rival to MLA", COLOURS)
+    image = axes.imshow(values, cmap=colours, vmin=-limit, vmax=limit, aspect="auto", origin="lower", alpha=0.75)
+    axes.set_xticks(range(len(xs)), [format_tokens(value) for value in xs], fontsize=8, rotation=90)
+    axes.set_yticks(range(len(ys)), [format_tokens(value) for value in ys], fontsize=8)
+    return image
+
+
+def _colour_bar(figure: "Figure", image: Any, grid: Any, series: str) -> None:
+    bar = figure.colorbar(image, ax=grid, aspect=40, pad=0.01)
+    steps = [-3, -2, -1, 0, 1, 2, 3]
+    bar.set_ticks(steps, labels=[format_ratio(2.0**step) for step in steps])
+    bar.set_label(f"speed-up of {series}")
+    bar.outline.set_visible(False)
