@@ -1,5 +1,6 @@
 """The points of a study: one kernel beside its peers in a run of `mlabench ab`, the floor, and what binds."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlabench.report.interleaved import load_measured
 from mlabench.units import format_percent, format_tokens
 
 BAR = 0.93
-"""Time of the best peer over ours under which a point is named."""
+"""Time of the best peer over ours under which a point is named, unless the command says another."""
 
 EXPLAINED = 0.5
 """Share of a time from which on one ceiling, or what an empty call takes, is said to bind it."""
@@ -51,15 +52,20 @@ class Row:
     why: tuple[str, ...]
 
     @property
-    def place(self) -> tuple[int, int, int]:
-        """Heads, batch and kv_len."""
-        return self.case.variant.num_q_heads, self.case.batch, self.case.kv_len
+    def attention(self) -> str:
+        """The variant and its heads: `GQA-8 (64 heads)`."""
+        return self.case.variant.label
+
+    @property
+    def place(self) -> tuple[str, int, int, int]:
+        """What the points are sorted by: variant and form, heads, batch and kv_len."""
+        case = self.case
+        return self.attention.partition(" (")[0], case.variant.num_q_heads, case.batch, case.kv_len
 
     @property
     def label(self) -> str:
-        """The same in words."""
-        heads, batch, kv_len = self.place
-        return f"{heads} heads, batch {batch}, {format_tokens(kv_len)}"
+        """The point in words."""
+        return f"{self.attention}, batch {self.case.batch}, {format_tokens(self.case.kv_len)}"
 
     @property
     def best(self) -> str | None:
@@ -102,19 +108,19 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        heads, batch, kv_len = self.place
+        sizes = {"batch": self.case.batch, "q_len": self.case.q_len, "kv_len": self.case.kv_len}
         plain = {name: getattr(self, name) for name in ("ours", "ours_us", "best", "floor_us", "shares", "binds")}
         rates = {"bandwidth_bytes_per_s": self.rate(self.case.bytes_moved), "flops_per_s": self.rate(self.case.flops)}
         ratios = {name: asdict(ratio) for name, ratio in self.ratios.items()}
-        return {"num_q_heads": heads, "batch": batch, "kv_len": kv_len, **plain, **rates, "ratios": ratios}
+        return {"attention": self.attention, **sizes, **plain, **rates, "ratios": ratios}
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The ratios of one peer over the points of one head count, or of all; `asked` counts those without a time too."""
+    """The ratios of one peer over the points of one attention, or of all; `asked` counts those without a time too."""
 
     peer: str
-    heads: int | None
+    attention: str | None
     asked: int
     ratios: Mapping[str, float]
 
@@ -128,19 +134,22 @@ class Total:
         """The point of the greatest ratio."""
         return max(self.ratios, key=lambda label: self.ratios[label])
 
+    def under(self, bar: float) -> list[str]:
+        """The points whose ratio is under a bar."""
+        return [label for label, value in self.ratios.items() if value < bar]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         values = self.ratios.values()
         return {
             "peer": self.peer,
-            "num_q_heads": self.heads,
+            "attention": self.attention,
             "points": len(values),
             "asked": self.asked,
             "geometric_mean": geometric_mean(values),
             "least": min(values),
             "least_at": self.least_at,
             "greatest": max(values),
-            f"under_{BAR:g}": [label for label, value in self.ratios.items() if value < BAR],
         }
 
 
@@ -154,13 +163,13 @@ def study(path: Path, ceilings_path: Path | None = None) -> tuple[Row, ...]:
 
 
 def totals(rows: Sequence[Row]) -> list[Total]:
-    """Of the best peer and of each: by head count, and over all points."""
+    """Of the best peer and of each: by attention, and over all points."""
     found = []
     for peer in (BEST, *peers_of(rows)):
-        for heads in (*sorted({row.place[0] for row in rows}), None):
-            own = [row for row in rows if heads in (row.place[0], None)]
+        for attention in (*dict.fromkeys(row.attention for row in rows), None):
+            own = [row for row in rows if attention in (row.attention, None)]
             ratios = {row.label: ratio.value for row in own if (ratio := row.ratio_to(peer))}
-            found += [Total(peer, heads, len(own), ratios)] if ratios else []
+            found += [Total(peer, attention, len(own), ratios)] if ratios else []
     return found
 
 
@@ -188,4 +197,4 @@ def peers_of(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _short(kernel: str) -> str:
-    return kernel.removeprefix("mla_decode_")
+    return re.sub("^(mla|grouped)_(decode|prefill)_", "", kernel)

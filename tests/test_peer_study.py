@@ -16,8 +16,8 @@ from mlabench.measure.plan import chosen_cases, make_points
 from mlabench.records.pairs import Pair, load_pairs
 from mlabench.records.store import load_run
 from mlabench.units import format_bandwidth
-from tests.bench.mla_points import BEST, study, totals
-from tests.bench.mla_study import headline, main, page, sentences
+from tests.bench.peer_points import BEST, study, totals
+from tests.bench.peer_study import headline, main, page, sentences
 from tests.cli.commands import ROOT, call
 from tests.factories import CEILINGS, make_case
 from tests.faults.sweeps import NearWorker
@@ -70,13 +70,16 @@ def test_sweep_and_ab_take_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_pat
     sides = ("mla_decode_torch", "torch", "flash_mla")
     assert call(monkeypatch, "ab", *sides, *settings, *axes, "--max-s", "1", "--out", str(out)) == ExitCode.PASS
     rows = study(out)
-    assert [(row.place, row.ours, row.best) for row in rows] == [((4, batch, 70), "torch", "torch") for batch in (1, 2)]
+    assert [(row.place[1:], row.ours, row.best) for row in rows] == [
+        ((4, batch, 70), "torch", "torch") for batch in (1, 2)
+    ]
     assert all(len(row.why) == 1 and "flash_mla unavailable" in row.why[0] for row in rows)
 
 
 def test_a_row_has_the_times_the_floor_and_what_binds(tmp_path: Path) -> None:
     short, few, many = study(write(tmp_path / "ab", *pairs_of(MANY, FEW, SHORT)))
-    assert [row.place for row in (short, few, many)] == [(16, 1, 1024), (16, 128, 8192), (128, 128, 8192)]
+    assert [row.place[1:] for row in (short, few, many)] == [(16, 1, 1024), (16, 128, 8192), (128, 128, 8192)]
+    assert (few.attention, few.label) == ("MLA absorbed (16 heads)", "MLA absorbed (16 heads), batch 128, 8k")
     floor_us = CEILINGS["cuda"].floor_us(FEW.bytes_moved, FEW.flops, "bfloat16")
     assert floor_us is not None
     assert few.floor_us == floor_us
@@ -112,15 +115,15 @@ def test_a_side_without_a_time_is_told_and_counted(tmp_path: Path) -> None:
         for pair in pairs_of(SHORT)
     ]
     rows = study(write(tmp_path / "ab", *every, *absent))
-    found = {(total.peer, total.heads): (len(total.ratios), total.asked) for total in totals(rows)}
-    assert found[BEST, 16] == (1, 2)
-    assert found[BEST, 128] == (1, 1)
+    found = {(total.peer, total.attention): (len(total.ratios), total.asked) for total in totals(rows)}
+    assert found[BEST, "MLA absorbed (16 heads)"] == (1, 2)
+    assert found[BEST, "MLA absorbed (128 heads)"] == (1, 1)
     assert found[BEST, None] == (2, 3)
-    assert ("flash_mla", 16) not in found
+    assert ("flash_mla", "MLA absorbed (16 heads)") not in found
     text = page(rows)
-    assert "- without a time: 16 heads, batch 128, 8k: flash_mla unavailable: needs flash_mla" in text
-    assert "- without a time: 16 heads, batch 1, 1k: mla_decode oom: full" in text
-    assert "| 16 | 1 | 1k | gluon | – | – | – | – | – | 0.282 | – | – | – | – |" in text
+    assert "- without a time: MLA absorbed (16 heads), batch 128, 8k: flash_mla unavailable: needs flash_mla" in text
+    assert "- without a time: MLA absorbed (16 heads), batch 1, 1k: mla_decode oom: full" in text
+    assert "| MLA absorbed (16 heads) | 1 | 1k | gluon | – | – | – | – | – | 0.282 | – | – | – | – |" in text
 
 
 def test_points_under_the_bar_are_named(tmp_path: Path) -> None:
@@ -128,8 +131,9 @@ def test_points_under_the_bar_are_named(tmp_path: Path) -> None:
     rows = study(write(tmp_path / "ab", *pairs_of(FEW), *slow))
     lines = [line for line in page(rows).splitlines() if line.startswith("- ")]
     assert len(lines) == 1
-    assert lines[0].startswith("- under 0.93: 128 heads, batch 128, 8k: flash_attn_3 takes 0.70")
+    assert lines[0].startswith("- under 0.93: MLA absorbed (128 heads), batch 128, 8k: flash_attn_3 takes 0.70")
     assert f"| {BEST} | all | 2 of 2 | " in page(rows)
+    assert not [line for line in page(rows, bar=0.6).splitlines() if line.startswith("- ")]
 
 
 def test_without_ceilings_there_is_no_floor(tmp_path: Path) -> None:
@@ -142,13 +146,13 @@ def test_the_command_prints_the_page_the_sentences_and_the_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path, numbers = write(tmp_path / "ab", *pairs_of(*the_cases())), tmp_path / "study.json"
-    monkeypatch.setattr(sys, "argv", ["mla_study", str(path), "--json", str(numbers)])
+    monkeypatch.setattr(sys, "argv", ["peer_study", str(path), "--json", str(numbers)])
     main()
     assert capsys.readouterr().out.strip() == page(study(path))
     plain = json.loads(numbers.read_text(encoding="utf-8"))
     assert (len(plain["points"]), plain["totals"][3]["points"]) == (30, 30)
     assert plain["points"][0]["ratios"].keys() == {"flash_mla", "flashinfer_fa3", "flash_attn_3"}
-    monkeypatch.setattr(sys, "argv", ["mla_study", str(path), "--sentences"])
+    monkeypatch.setattr(sys, "argv", ["peer_study", str(path), "--sentences"])
     main()
     text = capsys.readouterr().out
     assert text.startswith("mla_decode is faster than every peer at 30 of 30 points; the best peer takes 1.0")

@@ -1,11 +1,13 @@
 """One kernel beside its peers, point by point: times, the best peer's ratio, the floor and what binds; then totals.
 
-`python -m tests.bench.mla_study RUN [--ceilings SWEEP] [--sentences] [--json FILE]` reads a run of `mlabench ab` and
-prints Markdown. The floor is the roofline under the ceilings of the run, or else of a sweep on the same card.
+`python -m tests.bench.peer_study RUN [--ceilings SWEEP] [--bar RATIO] [--sentences] [--json FILE]` reads a run of
+`mlabench ab` and prints Markdown. The floor is the roofline under the ceilings of the run, or else of a sweep on the
+same card.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import geometric_mean
@@ -14,14 +16,15 @@ from mlabench.report.figures import kernels
 from mlabench.report.interleaved import load_measured
 from mlabench.report.series import make_views
 from mlabench.units import NOT_MEASURED, format_bandwidth, format_flop_rate, format_latency, format_tokens
-from tests.bench.mla_points import BAR, BEST, Ratio, Row, peers_of, study, totals
+from tests.bench.peer_points import BAR, BEST, Ratio, Row, peers_of, study, totals
 
 
 def main() -> None:
     """Print the points, the totals and what falls short, or the sentences; store the numbers as JSON where asked."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.mla_study")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.peer_study")
     parser.add_argument("run", type=Path)
     parser.add_argument("--ceilings", type=Path, help="a sweep on the same card, where the run holds no ceilings")
+    parser.add_argument("--bar", type=float, default=BAR, help="the best peer's ratio under which a point is named")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sentences", action="store_true", help="print what the README says of the study instead")
     asked = parser.parse_args()
@@ -29,17 +32,17 @@ def main() -> None:
     if asked.sentences:
         print(*sentences(rows, headline(asked.run, asked.ceilings)))
     else:
-        print(page(rows))
+        print(page(rows, asked.bar))
     if asked.json:
         plain = {"points": [row.to_json() for row in rows], "totals": [total.to_json() for total in totals(rows)]}
         asked.json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
-def page(rows: Sequence[Row]) -> str:
+def page(rows: Sequence[Row], bar: float = BAR) -> str:
     """The points, the totals and what falls short, as Markdown."""
     no_floor = [] if all(row.ceilings for row in rows) else ["- No floor: there are no ceilings of this card."]
-    lines = "\n".join((*no_floor, *(f"- {line}" for line in problems(rows))))
-    return "\n\n".join(part for part in (points_table(rows), totals_table(rows), lines) if part)
+    lines = "\n".join((*no_floor, *(f"- {line}" for line in problems(rows, bar))))
+    return "\n\n".join(part for part in (points_table(rows), totals_table(rows, bar), lines) if part)
 
 
 def headline(path: Path, ceilings_path: Path | None = None) -> str:
@@ -50,14 +53,15 @@ def headline(path: Path, ceilings_path: Path | None = None) -> str:
 
 def sentences(rows: Sequence[Row], finding: str) -> Iterator[str]:
     """What the README says of a study over the points of `results/studies/mla-decode/study.toml`."""
-    best = [total for total in totals(rows) if total.peer == BEST]
-    means = ", ".join(f"{geometric_mean(t.ratios.values()):.2f}x at {t.heads}" for t in best if t.heads)
-    every = best[-1]
-    yield (
-        f"{finding} ({means} heads), from {every.ratios[every.least_at]:.2f}x ({every.least_at}) "
-        f"to {every.ratios[every.greatest_at]:.2f}x ({every.greatest_at})."
+    *parts, every = [total for total in totals(rows) if total.peer == BEST]
+    means = ", ".join(
+        f"{geometric_mean(part.ratios.values()):.2f}x at {_heads(part.attention or '')}" for part in parts
     )
-    few, some, many = ({row.place: row for row in rows}[heads, 128, 8192] for heads in (16, 64, 128))
+    yield (
+        f"{finding} ({means}), from {every.ratios[every.least_at]:.2f}x ({_heads(every.least_at)}) "
+        f"to {every.ratios[every.greatest_at]:.2f}x ({_heads(every.greatest_at)})."
+    )
+    few, some, many = ({row.place[1:]: row for row in rows}[heads, 128, 8192] for heads in (16, 64, 128))
     rates = [format_bandwidth(row.rate(row.case.bytes_moved)) for row in (few, some)]
     yield (
         f"At batch 128 and 8k it moves {rates[0]} with 16 heads and {rates[1]} with 64, and does "
@@ -79,13 +83,14 @@ def sentences(rows: Sequence[Row], finding: str) -> Iterator[str]:
 def points_table(rows: Sequence[Row]) -> str:
     """The points as Markdown, times in microseconds."""
     peers = peers_of(rows)
-    headings = ("heads", "batch", "kv_len", "kernel", "ours", *peers, "best / ours", "floor", "ours / floor")
+    headings = ("attention", "batch", "kv_len", "kernel", "ours", *peers, "best / ours", "floor", "ours / floor")
     return _markdown(
         (*headings, "bandwidth", "FLOP rate", "what binds"),
         [
             (
-                *(str(value) for value in row.place[:2]),
-                format_tokens(row.place[2]),
+                row.attention,
+                str(row.case.batch),
+                format_tokens(row.case.kv_len),
                 row.ours,
                 _number(row.ours_us),
                 *(
@@ -104,26 +109,31 @@ def points_table(rows: Sequence[Row]) -> str:
     )
 
 
-def totals_table(rows: Sequence[Row]) -> str:
+def totals_table(rows: Sequence[Row], bar: float = BAR) -> str:
     """The totals as Markdown."""
     lines = []
     for total in totals(rows):
         plain = total.to_json()
         numbers = [f"{plain[name]:.3f}" for name in ("geometric_mean", "least", "greatest")]
         points = f"{plain['points']} of {total.asked}"
-        heads = "all" if total.heads is None else str(total.heads)
-        lines.append((total.peer, heads, points, *numbers, total.least_at, str(len(plain[f"under_{BAR:g}"]))))
-    headings = ("peer / ours", "heads", "points", "geometric mean", "least", "greatest", "least at", f"under {BAR:g}")
-    return _markdown(headings, lines)
+        attention = total.attention or "all"
+        lines.append((total.peer, attention, points, *numbers, total.least_at, str(len(total.under(bar)))))
+    columns = ("attention", "points", "geometric mean", "least", "greatest", "least at", f"under {bar:g}")
+    return _markdown(("peer / ours", *columns), lines)
 
 
-def problems(rows: Sequence[Row]) -> Iterator[str]:
+def problems(rows: Sequence[Row], bar: float = BAR) -> Iterator[str]:
     """A line for each point under the bar, and for each side without a time."""
     for row in rows:
         ratio = row.ratio_to(BEST)
-        if ratio and ratio.value < BAR:
-            yield f"under {BAR:g}: {row.label}: {row.best} takes {_interval(ratio)} of our time"
+        if ratio and ratio.value < bar:
+            yield f"under {bar:g}: {row.label}: {row.best} takes {_interval(ratio)} of our time"
         yield from (f"without a time: {row.label}: {line}" for line in row.why)
+
+
+def _heads(label: str) -> str:
+    """A label of points that differ in heads alone, by these: `64 heads, batch 8, 8k`."""
+    return re.sub(r"^.*\((\d+ heads)\)", r"\1", label)
 
 
 def _over_floor(row: Row) -> str:
