@@ -2,9 +2,14 @@
 
 import pytest
 
+from mlabench.measure.config import load_config
 from mlabench.measure.kernels import PEERS
 from mlabench.measure.peers.flashinfer_grouped import workspace_size
+from mlabench.measure.plan import chosen_cases, make_points
+from tests.cli.commands import ROOT
 from tests.measure.peers.conftest import Install, measure
+
+STUDY = ROOT / "results" / "studies" / "grouped-decode"
 
 INSTALLED = {
     "grouped_decode_flashinfer": ("others",),
@@ -107,3 +112,20 @@ def test_flashinfers_workspace_holds_its_plan() -> None:
     for batch in (1, 32):
         assert asked * 129 / 128 <= workspace_size((batch, 1, 128, 128), 1, 132) < asked * 1.01
     assert workspace_size((128, 4, 128, 128), 1, 132) > workspace_size((128, 1, 128, 128), 1, 132)
+
+
+@pytest.mark.parametrize(("file", "peers"), [("study.toml", {"torch_cudnn"}), ("paged.toml", set())])
+def test_the_study_has_six_attentions_at_four_sizes(file: str, peers: set[str]) -> None:
+    config = load_config(STUDY / file)
+    cases = chosen_cases(config)
+    calls = ((1, 32768), (16, 4096), (64, 4096), (128, 8192))
+    heads = ((128, 128, 128), (128, 8, 128), (64, 8, 128), (32, 8, 128), (128, 1, 128), (71, 1, 64))
+    found = [
+        (*(sizes[name] for name in ("num_q_heads", "num_kv_heads", "head_dim")), case.batch, case.kv_len)
+        for case in cases
+        for sizes in [case.variant.sizes()]
+    ]
+    assert sorted(found) == sorted((*head, *call) for head in heads for call in calls)
+    assert {case.page_size == case.kv_len for case in cases} == {file == "study.toml"}
+    backends = {point.kernel.backend for point in make_points(config, "cuda") if point.kernel}
+    assert backends == {"triton", "flashinfer", "flash_attn_3", *peers}
