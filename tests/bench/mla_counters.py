@@ -17,6 +17,7 @@ from mlabench.doctor.launches import mark, split_at_marks
 from mlabench.doctor.ncu import ncu_command, parse_ncu
 from mlabench.machine.provenance import take_provenance
 from mlabench.units import format_tokens
+from tests.bench.markdown import table
 
 METRICS = {
     "time_ns": "gpu__time_duration.sum",
@@ -95,6 +96,7 @@ def count(config: Path) -> dict[str, Any]:
             "num_q_heads": case.variant.num_q_heads,
             "batch": case.batch,
             "kv_len": case.kv_len,
+            "kv_len_dist": case.kv_len_dist,
             "kernels": [
                 {"name": kernel.kernel, **{name: kernel.values[metric] for name, metric in METRICS.items()}}
                 for kernel in group
@@ -107,12 +109,13 @@ def count(config: Path) -> dict[str, Any]:
 
 def page(counted: dict[str, Any]) -> str:
     """A table of all kernels, as Markdown."""
-    lines = ["| " + " | ".join(HEADERS) + " |", "|" + "---|" * len(HEADERS)]
+    lines = []
     for point in sorted(counted["points"], key=lambda p: (p["num_q_heads"], p["batch"], p["kv_len"])):
+        ragged = " ragged" if point["kv_len_dist"] == "ragged" else ""
         for kernel in point["kernels"]:
             cells = (
                 str(point["num_q_heads"]),
-                f"{point['batch']} x {format_tokens(point['kv_len'])}",
+                f"{point['batch']} x {format_tokens(point['kv_len'])}{ragged}",
                 kernel["name"].removesuffix("_kernel"),
                 f"{kernel['time_ns'] / 1e3:.1f}",
                 f"{kernel['dram_read_bytes'] / 1e6:.1f} MB",
@@ -126,8 +129,8 @@ def page(counted: dict[str, Any]) -> str:
                     )
                 ),
             )  # fmt: skip
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append(cells)
+    return table(HEADERS, lines)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlabench.records.metrics import latency_us
 from mlabench.records.record import Record
 from mlabench.records.store import load_run
 from mlabench.units import format_latency, format_tokens
+from tests.bench.markdown import table
 
 OURS = "mla_decode"
 
@@ -25,9 +26,9 @@ def main() -> None:
     parser.add_argument("--burst", type=Path, required=True)
     parser.add_argument("--sustained", type=Path, required=True)
     asked = parser.parse_args()
-    print(ragged_table(ragged_times(asked.ragged)))
+    print(raggedtable(ragged_times(asked.ragged)))
     print()
-    print(sustained_table(asked.burst, asked.sustained))
+    print(sustainedtable(asked.burst, asked.sustained))
 
 
 def ragged_times(path: Path) -> dict[Place, tuple[float, float]]:
@@ -36,16 +37,16 @@ def ragged_times(path: Path) -> dict[Place, tuple[float, float]]:
     return {place: (even[place], ragged[place]) for place in sorted(even.keys() & ragged.keys())}
 
 
-def ragged_table(times: Mapping[Place, tuple[float, float]]) -> str:
+def raggedtable(times: Mapping[Place, tuple[float, float]]) -> str:
     """A line a place, with the ratio."""
     rows = (
         (*_cells(place), format_latency(even), format_latency(ragged), f"{ragged / even:.3f}")
         for place, (even, ragged) in times.items()
     )
-    return _table(("heads", "batch x kv_len", "one length", "ragged", "ragged / one length"), rows)
+    return table(("heads", "batch x kv_len", "one length", "ragged", "ragged / one length"), rows)
 
 
-def sustained_table(burst: Path, sustained: Path) -> str:
+def sustainedtable(burst: Path, sustained: Path) -> str:
     """A line a place that was measured under load: our time in a burst and under load, and each peer's over ours."""
     once, ours = _times(burst, OURS), _times(sustained, OURS)
     peers = sorted({record.kernel for record in load_run(sustained).records} - {OURS})
@@ -59,7 +60,7 @@ def sustained_table(burst: Path, sustained: Path) -> str:
         )
         for place in sorted(ours)
     )
-    return _table(("heads", "batch x kv_len", "burst", "sustained", *(f"{peer} / ours" for peer in peers)), rows)
+    return table(("heads", "batch x kv_len", "burst", "sustained", *(f"{peer} / ours" for peer in peers)), rows)
 
 
 def _times(path: Path, kernel: str, dist: str = "uniform") -> dict[Place, float]:
@@ -78,11 +79,6 @@ def _place(record: Record) -> Place:
 def _cells(place: Place) -> tuple[str, str]:
     heads, batch, kv_len = place
     return str(heads), f"{batch} x {format_tokens(kv_len)}"
-
-
-def _table(headers: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [headers, tuple("---" for _ in headers), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

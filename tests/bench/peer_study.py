@@ -16,6 +16,7 @@ from mlabench.report.figures import kernels
 from mlabench.report.interleaved import load_measured
 from mlabench.report.series import make_views
 from mlabench.units import NOT_MEASURED, format_bandwidth, format_flop_rate, format_latency, format_tokens
+from tests.bench.markdown import table
 from tests.bench.peer_points import BAR, BEST, Ratio, Row, peers_of, study, totals
 
 
@@ -84,7 +85,7 @@ def points_table(rows: Sequence[Row]) -> str:
     """The points as Markdown, times in microseconds."""
     peers = peers_of(rows)
     headings = ("attention", "batch", "kv_len", "kernel", "ours", *peers, "best / ours", "floor", "ours / floor")
-    return _markdown(
+    return table(
         (*headings, "bandwidth", "FLOP rate", "what binds"),
         [
             (
@@ -119,7 +120,7 @@ def totals_table(rows: Sequence[Row], bar: float = BAR) -> str:
         attention = total.attention or "all"
         lines.append((total.peer, attention, points, *numbers, total.least_at, str(len(total.under(bar)))))
     columns = ("attention", "points", "geometric mean", "least", "greatest", "least at", f"under {bar:g}")
-    return _markdown(("peer / ours", *columns), lines)
+    return table(("peer / ours", *columns), lines)
 
 
 def problems(rows: Sequence[Row], bar: float = BAR) -> Iterator[str]:
@@ -146,10 +147,6 @@ def _number(value: float | None) -> str:
 
 def _interval(ratio: Ratio | None) -> str:
     return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio else NOT_MEASURED
-
-
-def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))
 
 
 if __name__ == "__main__":
