@@ -7,7 +7,7 @@ from PIL import Image
 
 from mlabench.machine.ceilings import Ceilings
 from mlabench.records.record import Record
-from mlabench.report.figures import FIGURES, crossover, kv_bytes, latency, rates, roofline, speedup
+from mlabench.report.figures import FIGURES, crossover, forms, kv_bytes, latency, rates, roofline, speedup
 from mlabench.report.figures.labels import CHARACTER_POINTS, LINE_POINTS, Label, free_offsets
 from mlabench.report.render import Picture, draw_pictures
 from mlabench.report.series import View, make_views
@@ -75,7 +75,7 @@ def test_without_ceilings_there_is_no_roofline_and_no_share_of_it() -> None:
 
 def test_only_failures_leave_what_follows_from_arithmetic() -> None:
     left_out = missing(view(*(make_record(record.case, status="oom") for record in FULL)))
-    assert sorted(left_out) == ["crossover", "floor", "latency", "rates", "roofline", "speedup"]
+    assert sorted(left_out) == ["crossover", "floor", "forms", "latency", "rates", "roofline", "speedup"]
     assert left_out["latency"] == "Decode latency is left out: no point was measured."
 
 
@@ -156,6 +156,25 @@ def test_the_map_has_the_ratio_in_every_cell_and_frames_what_the_ceilings_do_not
     assert not [frame for frame in over_mha.patches if frame.get_width() < 1]
 
 
+def test_forms_are_level_where_the_absorbed_one_is_overtaken() -> None:
+    times = {("absorbed", 64): 10.0, ("expanded", 64): 40.0, ("absorbed", 1024): 80.0, ("expanded", 1024): 20.0}
+    found = view(
+        *(
+            make_record(make_case(phase="prefill", form=form, q_len=q_len, kv_len=8192), latency_us=us)
+            for (form, q_len), us in times.items()
+        )
+    )
+    (axes,) = forms.draw(found.frame, found.context).axes
+    level, line, floor = axes.lines
+    assert points_of(line) == [(64.0, 4.0), (1024.0, 0.25)]
+    assert (line.get_label(), floor.get_linestyle()) == ("MLA expanded", ":")
+    assert {y for _, y in points_of(level)} == {1}
+    assert texts(axes) == ["256"]
+    assert axes.get_xlabel() == "q_len (new tokens)"
+    assert forms.has_several(found.frame)
+    assert not forms.has_several(found.frame[found.frame["form"] == "absorbed"])
+
+
 def test_labels_of_points_in_one_place_do_not_cover_each_other() -> None:
     labels = [
         Label(10.0, 10.0, "16, 64, 128", "#000000"),
@@ -189,7 +208,7 @@ def test_figures_of_prefill_say_so() -> None:
     records = make_sweep(phase=("prefill",), variant=("mha", "mla"), form=("absorbed",), batch=(1,))
     found = view(*records)
     headings = {name: picture.heading for name, picture in drawn(found).items()}
-    assert list(headings) == DRAWN
+    assert list(headings) == [name for name in DRAWN if name != "forms"]
     kv_bytes_heading = headings.pop("kv_bytes")
     assert kv_bytes_heading == "KV-cache bytes per token and layer, 128 heads, bfloat16, Synthetic H200"
     assert all(", prefill of whole prompts, " in heading.replace("\n", ", ") for heading in headings.values())

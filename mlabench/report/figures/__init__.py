@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlabench.report.figures import crossover, floor, kernels, kv_bytes, latency, rates, roofline, speedup
+from mlabench.report.figures import crossover, floor, forms, kernels, kv_bytes, latency, rates, roofline, speedup
 from mlabench.report.series import Context
 
 if TYPE_CHECKING:
@@ -73,6 +73,15 @@ FIGURES: tuple[FigureRow, ...] = (
         "waiting and what a kernel does not reach decide.",
         crossover.draw,
         every_head_count=True,
+    ),
+    FigureRow(
+        "forms",
+        "Absorbed MLA beside its other forms",
+        "The latency of each other form of MLA over that of the absorbed one, with {heads}: above 1x the absorbed form "
+        "is faster, below it is slower, and the number is the {length} at which they are level. Dotted: the same of "
+        "the least times that the measured ceilings allow. Logarithmic axes. {panels}",
+        forms.draw,
+        fits=forms.has_several,
     ),
     FigureRow(
         "roofline",
