@@ -73,22 +73,27 @@ def check_grouped(q, k_cache, v_cache, block_table, kv_lens, out, lse, most_dim:
             raise NotImplementedError(f"{name} is {size}; 16 to {most_dim} are supported")
 
 
-def check_mla(q, kv_cache, block_table, kv_lens, out, lse) -> None:
-    """ValueError for tensors of absorbed MLA decode that contradict each other."""
+def check_mla(q, kv_cache, block_table, kv_lens, out, lse, q_starts=None) -> None:
+    """ValueError for tensors of absorbed MLA that contradict each other, with q_starts those of prefill, whose queries
+    are packed."""
     import torch
 
-    check_shape("q", q, None, None, None, None)
-    batch, q_len, num_q_heads, kv_dim = q.shape
+    packed = q_starts is not None
+    check_shape("q", q, *(None,) * (3 if packed else 4))
+    *queries, num_q_heads, kv_dim = q.shape
     check_shape("kv_cache", kv_cache, None, None, kv_dim)
-    check_shape("block_table", block_table, batch, None)
-    check_shape("kv_lens", kv_lens, batch)
-    check_shape("out", out, batch, q_len, num_q_heads, None)
-    check_shape("lse", lse, batch, q_len, num_q_heads)
+    check_shape("kv_lens", kv_lens, None if packed else queries[0])
+    check_shape("block_table", block_table, len(kv_lens), None)
+    tables = {"block_table": block_table, "kv_lens": kv_lens}
+    if packed:
+        check_shape("q_starts", q_starts, len(kv_lens) + 1)
+        tables["q_starts"] = q_starts
+    check_shape("out", out, *queries, num_q_heads, None)
+    check_shape("lse", lse, *queries, num_q_heads)
     for name, tensor, dtype in (
         ("kv_cache", kv_cache, q.dtype),
         ("out", out, q.dtype),
         ("lse", lse, torch.float32),
-        ("block_table", block_table, torch.int32),
-        ("kv_lens", kv_lens, torch.int32),
+        *((name, tensor, torch.int32) for name, tensor in tables.items()),
     ):
         check_dtype(name, tensor, dtype)

@@ -29,6 +29,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from mla_kernels.gluon_sm90 import LAZY, barrier
 from mla_kernels.launch import Launch
 from mla_kernels.mla_gluon_bind import bind_kernel
+from mla_kernels.packed_gluon import blocks_seen, row_block
 from mla_kernels.paged_gluon import BLOCK, block_rows, load_block
 from mla_kernels.split_kv_gluon import part_bounds, program, request_run, seek
 
@@ -54,6 +55,26 @@ _SCORED = gl.constexpr(4 * STAGES + 1)
 _WEIGHED = gl.constexpr(5 * STAGES + 1)
 _NORMED = gl.constexpr(6 * STAGES + 1)
 _BARS = gl.constexpr(6 * STAGES + 2)
+
+
+@gluon.jit
+def _place(packed_row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr):
+    """First row and part of this program; packed queries have no parts."""
+    if packed_row0 is None:
+        return program(HEADS * Q_LEN, 64)
+    else:
+        return packed_row0, 0
+
+
+@gluon.jit
+def _rows_of(q_starts, b, HEADS: gl.constexpr, Q_LEN: gl.constexpr):
+    """Where the rows of a request begin, how many there are, and of how many queries."""
+    if q_starts is None:
+        return b * (HEADS * Q_LEN), HEADS * Q_LEN, Q_LEN
+    else:
+        start = gl.load(q_starts + b)
+        q_len = gl.load(q_starts + b + 1) - start
+        return start * HEADS, q_len * HEADS, q_len
 
 
 @gluon.jit
@@ -94,14 +115,14 @@ def _scores(q0, q1, q2, q3, q4, s_q_last, s_q_rope, left, right, slots, bars, st
 
 @gluon.jit
 def _weigh(
-    s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr, slots, s_fade, bars, slot
+    s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, q_len, slots, s_fade, bars, slot
 ):
     """Turn one block's scores into weights for the accumulating groups; returns the new maximum and sum."""
     S: gl.constexpr = s.type.layout
-    if token + _N > kv_len - Q_LEN + 1:
+    if token + _N > kv_len - q_len + 1:
         row = row0 + gl.arange(0, 64, gl.SliceLayout(1, S))
         n = token + gl.arange(0, _N, gl.SliceLayout(0, S))
-        visible = kv_len - Q_LEN + 1 + row // HEADS
+        visible = kv_len - q_len + 1 + row // HEADS
         s = gl.where(n[None, :] < visible[:, None], s, -float("inf"))
     top = gl.maximum(m, gl.max(s, 1) * scale_log2)
     # whole steps, so that a fade is a power of two, exact in 16 bits
@@ -127,21 +148,20 @@ def _copy_tile(source, target, LANES: gl.constexpr):
 @gluon.jit
 def _score_requests(
     kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars, first, last, start, stop,
-    gap,
-    scale_log2, HEADS: gl.constexpr, Q_LEN: gl.constexpr,
+    gap, q_starts, packed_row0, scale_log2, HEADS: gl.constexpr, Q_LEN: gl.constexpr,
 ):  # fmt: skip
     """The scoring group: queries in registers, scores, weights, and at the end the sums and the log-sum-exp."""
     S: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, _N, 16])
     A: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=S, k_width=2)
     ROW: gl.constexpr = gl.SliceLayout(1, S)
-    rows: gl.constexpr = HEADS * Q_LEN
-    row0, part = program(rows, 64)
+    row0, part = _place(packed_row0, HEADS, Q_LEN)
     stage = 0
     phase = 0
     for b in range(first, last):
         kv_len, lo, hi, blocks = request_run(kv_lens, b, start, stop, _N)
         start -= blocks + gap
         stop -= blocks + gap
+        origin, rows, q_len = _rows_of(q_starts, b, HEADS, Q_LEN)
         m = gl.full([64], -1e30, gl.float32, ROW)
         row_sum = gl.zeros([64], gl.float32, ROW)
         if lo < hi:
@@ -163,7 +183,7 @@ def _score_requests(
                 s = _scores(q0, q1, q2, q3, q4, s_q_last, s_q_rope, left, right, slots, bars, stage, phase)
                 mbarrier.arrive(bars.index(_SCORED + stage), count=1)
                 m, row_sum = _weigh(
-                    s, m, row_sum, scale_log2, i * _N, kv_len, row0, HEADS, Q_LEN, slots, s_fade, bars, stage
+                    s, m, row_sum, scale_log2, i * _N, kv_len, row0, HEADS, q_len, slots, s_fade, bars, stage
                 )
                 stage, phase = _after(stage, phase)
         row = row0 + gl.arange(0, 64, ROW)
@@ -173,8 +193,8 @@ def _score_requests(
         mbarrier.wait(bars.index(_TAKEN), (b - first - 1) & 1, pred=b > first)
         s_norm.store(1.0 / divisor)
         mbarrier.arrive(bars.index(_NORMED), count=1)
-        if (lo == 0) & (hi == blocks):
-            gl.store(lse + gl.cast(b, gl.int64) * rows + row, lse2 * 0.6931471805599453, mask=row < rows)
+        if (lo == 0) & ((hi == blocks) | (q_starts is not None)):
+            gl.store(lse + gl.cast(origin, gl.int64) + row, lse2 * 0.6931471805599453, mask=row < rows)
         else:
             gl.store(part_lse + gl.cast(part + b, gl.int64) * rows + row, lse2, mask=row < rows)
 
@@ -194,8 +214,8 @@ def _blank_unused(half, unused_from):
 @gluon.jit
 def _load_next(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1, at2, at3,
-    b, ahead, kv_len, lo, hi, start, stop, gap, last, row0,
-    ROWS: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr, REFILL: gl.constexpr,
+    b, ahead, kv_len, lo, hi, start, stop, gap, last, q_starts, row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr,
+    COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr, REFILL: gl.constexpr,
 ):  # fmt: skip
     """Start loading block `ahead` of request `b`, which lies at `at0` to `at3`, or its query if that comes before its
     first block `lo`. Returns what comes next."""
@@ -217,7 +237,8 @@ def _load_next(
                     PAGE_SIZE,
                 )  # fmt: skip
         if ahead < lo:
-            _load_query(q_tiles, q_rope_tiles, b * ROWS + row0, COL, half, slots, stage, bars, FULL)
+            origin, _, _ = _rows_of(q_starts, b, HEADS, Q_LEN)
+            _load_query(q_tiles, q_rope_tiles, origin + row0, COL, half, slots, stage, bars, FULL)
         ahead += 1
         if ahead == hi:
             ended = gl.cdiv(kv_len, _N) + gap
@@ -244,7 +265,7 @@ def _weigh_values(acc, weights, values, fade, unused_from, bars, next_stage, nex
 @gluon.jit
 def _accumulate_requests(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out, half, slots, s_fade,
-    s_norm, bars, first, last, start, stop, gap,
+    s_norm, bars, first, last, start, stop, gap, q_starts, packed_row0,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, COL: gl.constexpr, FULL: gl.constexpr, PAGE_SIZE: gl.constexpr,
 ):  # fmt: skip
     """An accumulating group: loads its half of the value columns, adds up weights times values, stores the output.
@@ -253,8 +274,7 @@ def _accumulate_requests(
     """
     OUT: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 256, 16])
     ROW: gl.constexpr = gl.SliceLayout(1, OUT)
-    rows: gl.constexpr = HEADS * Q_LEN
-    row0, part = program(rows, 64)
+    row0, part = _place(packed_row0, HEADS, Q_LEN)
     # what is loaded next: block `ahead` of request `load_b`, its query before block `load_lo`
     load_b, load_len, load_lo, load_hi, load_start, load_stop = seek(kv_lens, first, last, start, stop, gap, _N)
     ahead = load_lo - 1
@@ -262,8 +282,8 @@ def _accumulate_requests(
         at0, at1, at2, at3 = block_rows(block_table, max_pages, load_b, last, ahead, load_len, PAGE_SIZE)
         load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
             q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, j, 0, at0, at1, at2, at3,
-            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
-            rows, COL, FULL, PAGE_SIZE, False,
+            load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, q_starts, row0,
+            HEADS, Q_LEN, COL, FULL, PAGE_SIZE, False,
         )  # fmt: skip
 
     stage = 0
@@ -294,19 +314,20 @@ def _accumulate_requests(
             mbarrier.arrive(bars.index(_USED + stage), count=1)
             load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
                 q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase,
-                at0, at1, at2, at3, load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, row0,
-                rows, COL, FULL, PAGE_SIZE, True,
+                at0, at1, at2, at3, load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, q_starts,
+                row0, HEADS, Q_LEN, COL, FULL, PAGE_SIZE, True,
             )  # fmt: skip
             stage = next_stage
             phase = next_phase
         mbarrier.wait(bars.index(_NORMED), (b - first) & 1)
         acc = acc * s_norm.load(ROW)[:, None]
         mbarrier.arrive(bars.index(_TAKEN), count=1)
+        origin, rows, _ = _rows_of(q_starts, b, HEADS, Q_LEN)
         row = row0 + gl.arange(0, 64, ROW)
         col = COL + gl.arange(0, 256, gl.SliceLayout(0, OUT))
         ok = (row < rows)[:, None] & (col < 512)[None, :]
-        if (lo == 0) & (hi == blocks):
-            cell = gl.cast(b, gl.int64) * rows + row
+        if (lo == 0) & ((hi == blocks) | (q_starts is not None)):
+            cell = gl.cast(origin, gl.int64) + row
             gl.store(out + cell[:, None] * 512 + col[None, :], acc.to(out.dtype.element_ty), mask=ok)
         else:
             cell = gl.cast(part + b, gl.int64) * rows + row
@@ -318,14 +339,22 @@ def mla_decode_many_rows_kernel(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, part_out, part_lse,
     scale_log2, batch, max_pages, num_splits,
     HEADS: gl.constexpr, Q_LEN: gl.constexpr, PAGE_SIZE: gl.constexpr, BATCH_P2: gl.constexpr,
-    SPLIT: gl.constexpr,
+    SPLIT: gl.constexpr, q_starts=None,
 ):  # fmt: skip
-    """Attention of 64 rows over one part of the cache; writes `out` and `lse`, or the part's partial."""
-    part = program(HEADS * Q_LEN, 64)[1]
-    if SPLIT:
-        first, last, start, stop, gap = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
+    """Attention of 64 rows over one part of the cache; writes `out` and `lse`, or the part's partial.
+
+    With `q_starts` the queries are packed, and a program has a row block of one request, over all that it sees.
+    """
+    if q_starts is None:
+        packed_row0: gl.constexpr = None
+        part = program(HEADS * Q_LEN, 64)[1]
+        if SPLIT:
+            first, last, start, stop, gap = part_bounds(kv_lens, batch, part, num_splits, _N, BATCH_P2)
+        else:
+            first, last, start, stop, gap = part, part + 1, 0, 1073741824, 0
     else:
-        first, last, start, stop, gap = part, part + 1, 0, 1073741824, 0
+        packed_row0, b = row_block(q_starts, batch, HEADS, 64, BATCH_P2)
+        first, last, start, stop, gap = blocks_seen(kv_lens, q_starts, b, packed_row0, batch, HEADS, 64, _N)
 
     dtype: gl.constexpr = q_tiles.dtype
     HALF: gl.constexpr = gl.NVMMASharedLayout.get_default_for([_N, 256], dtype)
@@ -350,15 +379,14 @@ def mla_decode_many_rows_kernel(
                 _score_requests,
                 (
                     kv_lens, lse, part_lse, left, right, slots, s_q_last, s_q_rope, s_fade, s_norm, bars,
-                    first, last, start, stop, gap,
-                    scale_log2, HEADS, Q_LEN,
+                    first, last, start, stop, gap, q_starts, packed_row0, scale_log2, HEADS, Q_LEN,
                 ),
             ),
             (
                 _accumulate_requests,
                 (
                     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out,
-                    left, slots, s_fade, s_norm, bars, first, last, start, stop, gap,
+                    left, slots, s_fade, s_norm, bars, first, last, start, stop, gap, q_starts, packed_row0,
                     HEADS, Q_LEN, 0, _FULL_LEFT, PAGE_SIZE,
                 ),
             ),
@@ -366,7 +394,7 @@ def mla_decode_many_rows_kernel(
                 _accumulate_requests,
                 (
                     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, max_pages, kv_lens, out, part_out,
-                    right, slots, s_fade, s_norm, bars, first, last, start, stop, gap,
+                    right, slots, s_fade, s_norm, bars, first, last, start, stop, gap, q_starts, packed_row0,
                     HEADS, Q_LEN, 256, _FULL_RIGHT, PAGE_SIZE,
                 ),
             ),

@@ -2,6 +2,7 @@
 
 import torch
 import triton
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from mla_kernels.gluon_sm90 import tiles, unsupported_tensors
 from mla_kernels.launch import Launch, check_mla
@@ -13,6 +14,19 @@ from mla_kernels.split_kv import bind_partials, most_splits, num_sms
 def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
     """Why the kernels cannot take such tensors; empty where they can."""
     return unsupported_tensors(q, kv_lora_rank) or unsupported_pages(kv_cache.shape[1])
+
+
+def operand_tiles(q: torch.Tensor, kv_cache: torch.Tensor, block_m: int, cols: int) -> tuple[TensorDescriptor, ...]:
+    """By which TMA loads block_m rows of the queries and a block of the cache, or a page of it where that is smaller:
+    `cols` latent columns of the queries, their rope columns, latent columns of the cache, its rope columns."""
+    flat_q, tokens = q.view(-1, q.shape[-1]), kv_cache.view(-1, kv_cache.shape[-1])
+    box = min(BLOCK, kv_cache.shape[1])
+    return (
+        tiles(flat_q, block_m, cols),
+        tiles(flat_q, block_m, 64),
+        tiles(tokens, box, cols if box == BLOCK else 64),
+        tiles(tokens, box, 64),
+    )
 
 
 def bind_kernel(
@@ -38,23 +52,19 @@ def bind_kernel(
     check_mla(q, kv_cache, block_table, kv_lens, out, lse)
     if reason := unsupported(q, kv_cache, out.shape[-1]):
         raise NotImplementedError(reason)
-    batch, q_len, num_q_heads, kv_dim = q.shape
-    num_pages, page_size, _ = kv_cache.shape
-    rows = q_len * num_q_heads
-    row_blocks = triton.cdiv(rows, block_m)
+    batch, q_len, num_q_heads, _ = q.shape
+    page_size = kv_cache.shape[1]
+    row_blocks = triton.cdiv(q_len * num_q_heads, block_m)
     most_blocks = triton.cdiv(block_table.shape[1] * page_size, BLOCK)
     splits = num_splits or most_splits(max(1, num_sms(q.device) // row_blocks), batch, most_blocks)
     grid = ((splits if splits > 1 else batch) * row_blocks,)
-    tokens, flat_q = kv_cache.view(num_pages * page_size, kv_dim), q.view(batch * rows, kv_dim)
-    q_tiles, q_rope_tiles = tiles(flat_q, block_m, cols), tiles(flat_q, block_m, 64)
-    box = min(BLOCK, page_size)
-    kv_tiles, rope_tiles = tiles(tokens, box, cols if box == BLOCK else 64), tiles(tokens, box, 64)
+    operands = operand_tiles(q, kv_cache, block_m, cols)
     batch_p2 = 1 if batch == 1 else max(32, triton.next_power_of_2(batch))
     partials = bind_partials(out, lse, kv_lens, num_splits=splits, block_n=BLOCK)
 
     def run() -> None:
         kernel[grid](
-            q_tiles, q_rope_tiles, kv_tiles, rope_tiles, block_table, kv_lens, out, lse, partials.out, partials.lse,
+            *operands, block_table, kv_lens, out, lse, partials.out, partials.lse,
             softmax_scale * LOG2_E, batch, block_table.shape[1], splits,
             HEADS=num_q_heads, Q_LEN=q_len, PAGE_SIZE=page_size, BATCH_P2=batch_p2, SPLIT=splits > 1,
             num_warps=4, maxnreg=168, **constants,

@@ -1,0 +1,40 @@
+"""Packed queries in Gluon: which rows of which request a program has, and what they see of the cache.
+
+Rows are a request's new tokens times heads, heads innermost. Row blocks of the requests follow one another; of a
+request the last rows, which see the most, come first.
+"""
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
+
+@gluon.jit
+def _add(a, b):
+    return a + b
+
+
+@gluon.jit
+def row_block(q_starts, batch, HEADS: gl.constexpr, BLOCK_M: gl.constexpr, BATCH_P2: gl.constexpr):
+    """First row of this program, and its request; `batch` where there is none left for it."""
+    L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [4], [0])
+    request = gl.arange(0, BATCH_P2, L)
+    real = request < batch
+    q_lens = gl.load(q_starts + request + 1, mask=real, other=0) - gl.load(q_starts + request, mask=real, other=0)
+    ends = gl.associative_scan(gl.cdiv(q_lens * HEADS, BLOCK_M), 0, _add)
+    place = gl.program_id(0)
+    b = gl.sum((real & (ends <= place)).to(gl.int32), 0)
+    end = gl.min(gl.where(ends > place, ends, 1073741824), 0)
+    return (end - 1 - place) * BLOCK_M, b
+
+
+@gluon.jit
+def blocks_seen(
+    kv_lens, q_starts, b, row0, batch, HEADS: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr
+):  # fmt: skip
+    """Bounds as `part_bounds` returns them: request `b` alone, its blocks up to the last that row `row0 + BLOCK_M - 1`
+    sees."""
+    real = b < batch
+    kv_len = gl.load(kv_lens + b, mask=real, other=0)
+    q_len = gl.load(q_starts + b + 1, mask=real, other=0) - gl.load(q_starts + b, mask=real, other=0)
+    seen = gl.minimum(kv_len, kv_len - q_len + 1 + (row0 + BLOCK_M - 1) // HEADS)
+    return b, gl.where(real, b + 1, b), 0, gl.cdiv(gl.maximum(seen, 0), BLOCK_N), 0
