@@ -17,7 +17,7 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.grouped_decode_triton import head_tiles
-from mla_kernels.launch import Launch, check_grouped
+from mla_kernels.launch import Launch, check_grouped, check_scale
 from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, max_shared_bytes
 from mla_kernels.split_kv import num_sms
 
@@ -271,12 +271,17 @@ def _tile_width(dim: int) -> int:
     return first + second if dim > first else first
 
 
-def _gpu(device: torch.device) -> tuple[bool, int]:
-    """Whether the device has TMA, and the bytes of its L2 cache; as an H100 or H200 where there is no GPU."""
-    if device.type != "cuda":
-        return True, L2_BYTES
-    properties = torch.cuda.get_device_properties(device)
-    return properties.major >= 9, getattr(properties, "L2_cache_size", L2_BYTES)
+def _has_tma(device: torch.device) -> bool:
+    """Whether the device has TMA; as an H100 or H200 where there is no GPU."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] >= 9
+
+
+def tokens_in_l2(device: torch.device, token_bytes: int) -> int:
+    """Cached tokens of so many bytes that half of L2 holds, whose other half the queries and outputs pass through."""
+    l2_bytes = L2_BYTES
+    if device.type == "cuda":
+        l2_bytes = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", L2_BYTES)
+    return l2_bytes // 2 // token_bytes
 
 
 def bind(
@@ -318,16 +323,15 @@ def bind(
     under 16 or over 256, tiles beyond the shared memory of an SM, or other dtypes.
     """
     check_grouped(q, k_cache, v_cache, block_table, kv_lens, out, lse, most_dim=256, q_starts=q_starts)
-    if not softmax_scale > 0:
-        raise NotImplementedError(f"softmax_scale is {softmax_scale}; numbers above 0 are supported")
+    check_scale(softmax_scale)
     (total_q, num_q_heads, qk_dim), batch = q.shape, len(kv_lens)
     num_pages, page_size, num_kv_heads, v_dim = v_cache.shape
     group, itemsize = num_q_heads // num_kv_heads, q.element_size()
     shared_limit = max_shared_bytes(q.device)
-    sms, (has_tma, l2_bytes) = num_sms(q.device), _gpu(q.device)
+    sms = num_sms(q.device)
     config = default_config(
         batch=batch, rows=total_q * group / max(batch, 1), num_kv_heads=num_kv_heads, qk_dim=qk_dim, v_dim=v_dim,
-        page_size=page_size, itemsize=itemsize, num_sms=sms, has_tma=has_tma, shared_limit=shared_limit,
+        page_size=page_size, itemsize=itemsize, num_sms=sms, has_tma=_has_tma(q.device), shared_limit=shared_limit,
     )  # fmt: skip
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages, "use_tma": use_tma,
@@ -357,8 +361,7 @@ def bind(
     most_row_blocks = total_q * group // config["block_m"] + batch
     waves = triton.cdiv(4 * sms, num_kv_heads)
     grid = (min(max(row_blocks, waves), most_row_blocks) * num_kv_heads,)
-    # half of L2, whose other half the queries and outputs pass through
-    l2_tokens = l2_bytes // 2 // ((qk_dim + v_dim) * itemsize)
+    l2_tokens = tokens_in_l2(q.device, (qk_dim + v_dim) * itemsize)
 
     def run() -> None:
         grouped_prefill_kernel[grid](
@@ -368,14 +371,3 @@ def bind(
         )  # fmt: skip
 
     return Launch(config=config, workspace_bytes=0, run=run)
-
-
-def grouped_prefill(q, k_cache, v_cache, block_table, kv_lens, q_starts, softmax_scale, out=None, lse=None):
-    """Grouped prefill, returning `(out, lse)`; shapes as in `bind`."""
-    out = q.new_empty(*q.shape[:-1], v_cache.shape[-1]) if out is None else out
-    lse = torch.empty(q.shape[:-1], device=q.device, dtype=torch.float32) if lse is None else lse
-    bind(
-        q=q, k_cache=k_cache, v_cache=v_cache, block_table=block_table, kv_lens=kv_lens, q_starts=q_starts, out=out,
-        lse=lse, softmax_scale=softmax_scale,
-    )()  # fmt: skip
-    return out, lse

@@ -73,6 +73,12 @@ def check_grouped(q, k_cache, v_cache, block_table, kv_lens, out, lse, most_dim:
             raise NotImplementedError(f"{name} is {size}; 16 to {most_dim} are supported")
 
 
+def check_scale(softmax_scale: float) -> None:
+    """NotImplementedError unless the scale is above 0, as kernels need it that scale the greatest score afterwards."""
+    if not softmax_scale > 0:
+        raise NotImplementedError(f"softmax_scale is {softmax_scale}; numbers above 0 are supported")
+
+
 def check_mla(q, kv_cache, block_table, kv_lens, out, lse, q_starts=None) -> None:
     """ValueError for tensors of absorbed MLA that contradict each other, with q_starts those of prefill, whose queries
     are packed."""

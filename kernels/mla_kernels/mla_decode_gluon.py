@@ -26,7 +26,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from mla_kernels.gluon_sm90 import LAZY, barrier
+from mla_kernels.gluon_sm90 import LAZY, barrier, blank_unused
 from mla_kernels.launch import Launch
 from mla_kernels.mla_gluon_bind import bind_kernel
 from mla_kernels.packed_gluon import blocks_seen, row_block
@@ -200,18 +200,6 @@ def _score_requests(
 
 
 @gluon.jit
-def _blank_unused(half, unused_from):
-    """Set the rows of a block from `unused_from` on to zero: their weight is 0, and 0 x NaN would not be."""
-    L: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
-    row = gl.arange(0, _N, gl.SliceLayout(1, L))
-    for c in gl.static_range(4):
-        piece = half.slice(c * 64, 64, 1)
-        piece.store(gl.where((row < unused_from)[:, None], piece.load(L), 0.0))
-    fence_async_shared()
-    barrier()
-
-
-@gluon.jit
 def _load_next(
     q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase, at0, at1, at2, at3,
     b, ahead, kv_len, lo, hi, start, stop, gap, last, q_starts, row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr,
@@ -255,7 +243,7 @@ def _weigh_values(acc, weights, values, fade, unused_from, bars, next_stage, nex
     if gl.min(fade.load(WARP).to(gl.float32), 0) < 1.0:
         acc = acc * fade.load(ROW).to(gl.float32)[:, None]
     if unused_from < _N:
-        _blank_unused(values, unused_from)
+        blank_unused(values, unused_from)
     # the product of the next scores goes first, so that this one runs while they are weighed
     mbarrier.wait(bars.index(_SCORED + next_stage), next_phase, pred=more)
     acc = warpgroup_mma(weights, values, acc, is_async=True)

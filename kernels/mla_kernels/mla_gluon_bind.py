@@ -4,16 +4,21 @@ import torch
 import triton
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from mla_kernels.gluon_sm90 import tiles, unsupported_tensors
+from mla_kernels.gluon_sm90 import tiles, unsupported_pages, unsupported_queries
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.online_softmax import LOG2_E
-from mla_kernels.paged_gluon import BLOCK, unsupported_pages
+from mla_kernels.paged_gluon import BLOCK
 from mla_kernels.split_kv import bind_partials, most_splits, num_sms
 
 
 def unsupported(q: torch.Tensor, kv_cache: torch.Tensor, kv_lora_rank: int) -> str:
     """Why the kernels cannot take such tensors; empty where they can."""
-    return unsupported_tensors(q, kv_lora_rank) or unsupported_pages(kv_cache.shape[1])
+    rope_dim = q.shape[-1] - kv_lora_rank
+    if reason := unsupported_queries(q):
+        return reason
+    if (kv_lora_rank, rope_dim) != (512, 64):
+        return f"kv_lora_rank {kv_lora_rank} with qk_rope_head_dim {rope_dim}; 512 with 64 is supported"
+    return unsupported_pages(kv_cache.shape[1], BLOCK)
 
 
 def operand_tiles(q: torch.Tensor, kv_cache: torch.Tensor, block_m: int, cols: int) -> tuple[TensorDescriptor, ...]:

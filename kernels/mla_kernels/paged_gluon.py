@@ -1,4 +1,4 @@
-"""Blocks of 64 tokens out of a paged cache, by TMA: what the Gluon kernels share.
+"""Blocks of 64 tokens out of a paged cache, by TMA: what the Gluon MLA kernels share.
 
 Pages hold multiples of 64 tokens, or 32, or 16; a block is copied in boxes of 64 tokens, or of a page.
 """
@@ -10,17 +10,7 @@ from triton.experimental.gluon.language.nvidia.hopper import tma
 BLOCK = 64
 """Tokens of a block."""
 
-SMALL_PAGES = (16, 32)
-"""Pages that are smaller than a block."""
-
 _BLOCK = gl.constexpr(BLOCK)
-
-
-def unsupported_pages(page_size: int) -> str:
-    """Why the kernels cannot take pages of so many tokens; empty where they can."""
-    if page_size % BLOCK and page_size not in SMALL_PAGES:
-        return f"page_size {page_size}; 16, 32 and multiples of {BLOCK} are supported"
-    return ""
 
 
 @gluon.jit

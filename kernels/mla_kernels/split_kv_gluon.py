@@ -7,7 +7,8 @@ from mla_kernels.split_kv import REQUEST_COST
 
 
 @gluon.jit
-def _add(a, b):
+def add(a, b):
+    """What a scan combines with."""
     return a + b
 
 
@@ -52,7 +53,7 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P
             base = 0
         else:
             real = request < batch
-            ends = gl.associative_scan(lengths + gap, 0, _add) - gap
+            ends = gl.associative_scan(lengths + gap, 0, add) - gap
             start = part * payload
             stop = start + payload
             first = gl.sum((real & (ends <= start)).to(gl.int32), 0)

@@ -46,6 +46,7 @@ def _prefill_rows() -> Iterator[Configuration]:
         ("GQA-8", gqa),
         ("GQA-8, one query", {**gqa, "q_len": 1}),
         ("GQA-8, page 16", {**gqa, "page_size": 16}),
+        ("GQA-8, page 128", {**gqa, "page_size": 128}),
         ("GQA-8, head dim 64", {**gqa, "head_dim": 64}),
         ("GQA-8, head dim 256", {**gqa, "head_dim": 256}),
         ("MQA", {**PREFILL, "variant": "mqa"}),

@@ -109,6 +109,16 @@ KERNELS: tuple[Kernel, ...] = (
         devices=("cuda", "cpu"),
         writes_lse=False,
     ),
+    Kernel("grouped_prefill", "chosen", "grouped_prefill", "mla_kernels.grouped_prefill:bind", package="triton"),
+    # What grouped_prefill chooses, beside the Triton kernel, which takes every shape.
+    Kernel(
+        "grouped_prefill_gluon",
+        "gluon",
+        "grouped_prefill",
+        "mla_kernels.grouped_prefill_gluon:bind",
+        package="triton",
+        by_default=False,
+    ),
     Kernel(
         "grouped_prefill_triton",
         "triton",

@@ -13,7 +13,7 @@ from mlabench.errors import UsageError
 from mlabench.machine_code import inspect
 from mlabench.machine_code.archs import ARCHS, find_archs
 from mlabench.machine_code.compare import Difference, Verdict, compare_rows
-from mlabench.machine_code.configurations import CONFIGURATIONS, Configuration
+from mlabench.machine_code.configurations import CONFIGURATIONS, PREFILL, Configuration
 from mlabench.machine_code.inspect import Job, compiler_versions, inspect_kernels, inspect_one, make_jobs
 from mlabench.machine_code.rows import Row
 from mlabench.measure.kernels import find_kernel, launch_config
@@ -120,9 +120,16 @@ def test_what_is_declined_keeps_its_reason() -> None:
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_100"])
-@pytest.mark.parametrize("kernel", ["mla_decode_gluon", "mla_decode_gluon_few_rows"])
-def test_kernels_for_sm_90_decline_other_architectures(kernel: str, arch: str) -> None:
-    (row,) = rows_of(kernel, MLA_16, arch)
+@pytest.mark.parametrize(
+    ("kernel", "axes"),
+    [
+        ("mla_decode_gluon", MLA_16),
+        ("mla_decode_gluon_few_rows", MLA_16),
+        ("grouped_prefill_gluon", {**PREFILL, "variant": "gqa"}),
+    ],
+)
+def test_kernels_for_sm_90_decline_other_architectures(kernel: str, axes: dict[str, Value], arch: str) -> None:
+    (row,) = rows_of(kernel, axes, arch)
     assert (row.status, row.reason) == ("unsupported", "needs a GPU of compute capability 9.0")
 
 
@@ -190,9 +197,10 @@ def test_a_compiler_that_dies_costs_its_own_row_only() -> None:
 
 def test_jobs_are_every_configuration_of_a_kernels_contract() -> None:
     names = {kernel.name for kernel in inspect.select_kernels(())}
-    assert {"grouped_decode_triton", "mla_decode_triton", "mla_decode_gluon", "mla_decode_gluon_few_rows"} <= names
-    # it launches what the others launch
-    assert "mla_decode" not in names
+    gluon = {"mla_decode_gluon", "mla_decode_gluon_few_rows", "grouped_prefill_gluon"}
+    assert {"grouped_decode_triton", "grouped_prefill_triton", "mla_decode_triton"} | gluon <= names
+    # they launch what the others launch
+    assert not names & {"mla_decode", "grouped_prefill"}
     assert len({configuration.name for configuration in CONFIGURATIONS}) == len(CONFIGURATIONS)
     kernels = ("grouped_decode_triton", "grouped_prefill_triton", "mla_decode_triton")
     jobs = make_jobs(inspect.select_kernels(kernels), ARCHS)

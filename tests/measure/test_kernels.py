@@ -32,7 +32,8 @@ def test_a_phase_has_kernels_of_its_own() -> None:
     absorbed, expanded = make_cases({"phase": ("prefill",), "form": ("absorbed", "expanded")})
     assert names(absorbed, "cpu") == names(absorbed, "cuda") == ["mla_prefill_torch"]
     assert names(expanded, "cpu") == ["grouped_prefill_torch"]
-    assert names(expanded, "cuda") == ["grouped_prefill_triton", "grouped_prefill_torch"]
+    assert names(expanded, "cuda") == ["grouped_prefill", "grouped_prefill_triton", "grouped_prefill_torch"]
+    assert names(expanded, "cuda", ["gluon"]) == ["grouped_prefill_gluon"]
     assert names(absorbed, "cuda", ["peers", "grouped_decode_triton"]) == []
     assert names(expanded, "cuda", ["flash_attn_3", "grouped_decode_triton"]) == ["grouped_prefill_flash_attn_3"]
 
@@ -44,9 +45,11 @@ def test_a_backend_or_a_kernel_may_be_named() -> None:
 
 
 def test_the_chosen_kernel_is_measured_where_it_is_named() -> None:
-    assert names(MLA, "cuda", ["mla_decode"]) == ["mla_decode"]
-    assert names(MLA, "cuda", ["chosen"]) == ["mla_decode"]
-    Runner("cuda", FakeTimer((1.0,))).require(replace(find_kernel("mla_decode"), package=""))
+    (expanded,) = make_cases({"phase": ("prefill",), "form": ("expanded",)})
+    for case, name in ((MLA, "mla_decode"), (expanded, "grouped_prefill")):
+        assert names(case, "cuda", [name]) == [name]
+        assert names(case, "cuda", ["chosen"]) == [name]
+        Runner("cuda", FakeTimer((1.0,))).require(replace(find_kernel(name), package=""))
 
 
 @pytest.mark.parametrize("kernel", [*KERNELS, *PEERS], ids=lambda kernel: kernel.name)

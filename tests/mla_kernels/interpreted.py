@@ -202,11 +202,14 @@ def at_the_end_of_memory(tensor: Tensor) -> Tensor:
 
 
 def run_prefill_call(sizes: dict, _options: dict) -> str:
-    """One grouped prefill case by the plain call, which allocates its outputs."""
-    from mla_kernels import grouped_prefill_triton
+    """One grouped prefill case by the plain call, which allocates its outputs and picks the kernel."""
+    from mla_kernels import grouped_prefill
 
     inputs = prefill_cases.grouped(**sizes)
-    out, lse = grouped_prefill_triton.grouped_prefill(**inputs, softmax_scale=SCALE)
+    choice = grouped_prefill.choose(inputs["q"], inputs["v_cache"], inputs["kv_lens"])
+    if choice != "grouped_prefill_triton":
+        return f"{choice} was picked"
+    out, lse = grouped_prefill.grouped_prefill(**inputs, softmax_scale=SCALE)
     return prefill_cases.mismatch(inputs | {"out": out, "lse": lse}, SCALE)
 
 

@@ -16,7 +16,17 @@ CONFIGURATIONS = (
     "MLA 128 heads, bf16, uncut",
     "MLA 128 heads, bf16, page 16",
     "MLA 128 heads, bf16, page 32",
+    "prefill, MHA, bf16",
+    "prefill, MHA, fp16",
+    "prefill, GQA-8, bf16",
+    "prefill, GQA-8, page 16, bf16",
+    "prefill, GQA-8, page 128, bf16",
+    "prefill, GQA-8, head dim 64, bf16",
+    "prefill, MLA expanded, bf16",
+    "prefill, MLA expanded, page 16, bf16",
 )
+LIMITS = {"mla_decode_gluon": (12, 3), "mla_decode_gluon_few_rows": (5, 3), "grouped_prefill_gluon": (12, 8)}
+"""Of each kernel the warps that a program has, and the most waits for products: those that its source has."""
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
@@ -43,13 +53,13 @@ def test_loops_over_the_cache_do_not_spill(machine_code):
 def test_products_are_the_warp_groups_and_stay_in_flight(machine_code):
     for row in machine_code:
         assert row.matrix_instructions.keys() == {"HGMMA"}, row.key
-        assert row.async_copies.keys() == {"UTMALDG"}, row.key
+        assert row.async_copies["UTMALDG"], row.key
+        assert row.async_copies.keys() <= {"UTMALDG", "UTMASTG"}, row.key
         # one wait after each instruction is how ptxas serialises what it could not keep in flight
-        assert row.matrix_waits <= 3, row.key
+        assert row.matrix_waits <= LIMITS[row.kernel][1], row.key
 
 
 def test_all_warps_of_a_program_fit_an_sm(machine_code):
-    warps = {"mla_decode_gluon": 12, "mla_decode_gluon_few_rows": 5}
     for row in machine_code:
-        assert row.num_warps >= warps[row.kernel], row.key
+        assert row.num_warps >= LIMITS[row.kernel][0], row.key
         assert row.ctas_an_sm >= 1, row.key

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mlabench.cases.case import Case
 from mlabench.measure.kernels import KERNELS, PEERS
 from mlabench.records.record import Record
 from mlabench.report.figures.kernels import LOOKS, draw, finding, has_several, looks_of
@@ -18,6 +19,7 @@ from tests.factories import make_case, make_record, make_run
 
 TIMES = {"chosen": 100.0, "flash_mla": 120.0, "flash_attn_3": 150.0}
 PLACES = ((1, 4096), (8, 1024), (8, 8192))
+CHOSEN = {"decode": "mla_decode", "prefill": "grouped_prefill"}
 
 
 def view(records: Sequence[Record], **overrides: Any) -> View:
@@ -25,9 +27,14 @@ def view(records: Sequence[Record], **overrides: Any) -> View:
     return found
 
 
+def measured(case: Case, backend: str, us: float = 100.0) -> Record:
+    """A record of the backend's kernel; those that choose among others have a name for each phase."""
+    return make_record(case, CHOSEN[case.phase] if backend == "chosen" else backend, us, backend=backend)
+
+
 def side_by_side(heads: Sequence[int] = (16, 128), factor: float = 1.0, **times_us: float) -> list[Record]:
     return [
-        make_record(make_case(num_q_heads=count, batch=batch, kv_len=kv_len), backend, factor * us, backend=backend)
+        measured(make_case(num_q_heads=count, batch=batch, kv_len=kv_len), backend, factor * us)
         for count in heads
         for batch, kv_len in PLACES
         for backend, us in (times_us or TIMES).items()
@@ -63,8 +70,8 @@ def test_without_ceilings_it_draws_the_times() -> None:
 
 
 def test_the_title_says_the_finding() -> None:
-    slow = [make_record(make_case(num_q_heads=64), "chosen", 200.0, backend="chosen")]
-    slow += [make_record(make_case(num_q_heads=64), "flash_mla", 100.0, backend="flash_mla")]
+    slow = [measured(make_case(num_q_heads=64), "chosen", 200.0)]
+    slow += [measured(make_case(num_q_heads=64), "flash_mla", 100.0)]
     found = view([*side_by_side(), *slow])
     (picture,) = [one for one in draw_pictures(found, ("png",)) if one.row.name == "kernels"]
     mean = (1.2**6 * 0.5) ** (1 / 7)
@@ -85,7 +92,7 @@ def test_the_suites_own_kernels_are_no_peers() -> None:
 def test_without_a_common_point_there_is_no_finding() -> None:
     here, there = make_case(kv_len=1024), make_case(kv_len=4096)
     pairs = ((here, "chosen"), (here, "torch"), (there, "torch"), (there, "flash_mla"))
-    rows = view([make_record(case, backend, backend=backend) for case, backend in pairs]).frame
+    rows = view([measured(case, backend) for case, backend in pairs]).frame
     assert finding(rows, looks_of(rows)) == "mla_decode beside others"
 
 
@@ -128,7 +135,7 @@ def test_many_points_and_kernels_have_labels_that_do_not_lie_on_one_another() ->
 
 def test_a_sweep_over_the_new_tokens_has_a_place_for_each() -> None:
     records = [
-        make_record(make_case(phase="prefill", q_len=q_len, kv_len=8192), backend, us, backend=backend)
+        measured(make_case(phase="prefill", q_len=q_len, kv_len=8192), backend, us)
         for q_len in (64, 512, 4096)
         for backend, us in TIMES.items()
     ]
@@ -136,5 +143,5 @@ def test_a_sweep_over_the_new_tokens_has_a_place_for_each() -> None:
     (axes,) = draw(found.frame, found.context).axes
     assert axes.get_xlabel() == "batch x q_len"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1 x 64", "1 x 512", "1 x 4k"]
-    own = next(line for line in axes.lines if line.get_label() == "mla_decode")
+    own = next(line for line in axes.lines if line.get_label() == "grouped_prefill")
     assert list(own.get_xdata()) == [0, 1, 2]

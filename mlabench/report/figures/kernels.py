@@ -1,6 +1,6 @@
 """Kernels side by side: the time of each over the roofline's least time, where cases were measured on several."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ LABEL_LINE = 0.06
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a kernel is called in the figure, and its marker; the suite's own are not `peer`."""
+    """What a kernel is called in the figure, by its own name without a label, and its marker; the suite's own are not
+    `peer`."""
 
     label: str
     colour: str
@@ -31,7 +32,7 @@ class Look:
 
 
 LOOKS = {
-    "chosen": Look("mla_decode", "#D55E00", "D", peer=False),
+    "chosen": Look("", "#D55E00", "D", peer=False),
     "gluon": Look("Gluon", "#E69F00", "h", peer=False),
     "triton": Look("Triton", "#56B4E9", "p", peer=False),
     "torch": Look("torch", "#555555", "*", peer=False),
@@ -84,7 +85,8 @@ def looks_of(rows: "pandas.DataFrame") -> dict[str, Look]:
     """The look of each kernel by its name, the one that the others are held against first."""
     names = dict(zip(rows["kernel"], rows["backend"], strict=True))
     known = {backend: kernel for kernel, backend in sorted(names.items(), reverse=True)}
-    looks = {known[backend]: look for backend, look in LOOKS.items() if backend in known}
+    found = {known[backend]: look for backend, look in LOOKS.items() if backend in known}
+    looks = {kernel: replace(look, label=look.label or kernel) for kernel, look in found.items()}
     others = sorted(set(names) - set(looks))
     return looks | {kernel: Look(kernel, *SPARE[place % len(SPARE)]) for place, kernel in enumerate(others)}
 

@@ -145,7 +145,7 @@ def test_the_study_has_whole_prompts_of_three_lengths(file: str, kernels: tuple[
     assert all(case.q_lens == case.kv_lens for case in cases)
     assert {case.page_size == case.kv_len for case in cases} == {file == "study.toml"}
     points = make_points(config, "cuda")
-    assert {point.kernel and point.kernel.name for point in points} == {*kernels, "grouped_prefill_triton"}
+    assert {point.kernel and point.kernel.name for point in points} == {*kernels, "grouped_prefill"}
 
 
 @pytest.mark.parametrize("batch", [1, 4])
