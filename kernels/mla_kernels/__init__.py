@@ -8,10 +8,12 @@
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
 - `grouped_prefill`: prefill of the same, packed and causal, by one of the next two; `grouped_prefill_gluon`: on Hopper;
   `grouped_prefill_triton`: the rest
+- `mla_prefill_gluon`: prefill of absorbed MLA on Hopper
 - `mla_prefill_torch`, `grouped_prefill_torch`: prefill of absorbed MLA and of grouped attention in plain torch
 - `reference`: float64 references of all, for checking
 - `online_softmax`: what the Triton kernels do with one block of the cache
-- `gluon_sm90`, `paged_gluon`, `mla_gluon_bind`: what the Gluon kernels share; how those of MLA read pages and are bound
+- `gluon_sm90`, `packed_gluon`: what the Gluon kernels share; how those of prefill find their rows
+- `paged_gluon`, `mla_gluon_bind`: how the Gluon kernels of MLA read pages, and are bound
 - `split_kv`, `split_kv_gluon`: how the Triton and Gluon kernels split the cached tokens and merge the parts
 - `paged_torch`: what the torch kernels share: where the tokens of a request lie, and the copy of them
 - `mla_layer_torch`, `grouped_layer_torch`, `layer_torch`: the parts of a layer around the core

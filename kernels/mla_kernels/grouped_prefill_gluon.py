@@ -31,8 +31,8 @@ from mla_kernels.gluon_sm90 import barrier, blank_unused, tiles, unsupported_pag
 from mla_kernels.grouped_prefill_triton import tokens_in_l2
 from mla_kernels.launch import Launch, check_grouped, check_scale
 from mla_kernels.online_softmax import LOG2_E
+from mla_kernels.packed_gluon import row_block_ends
 from mla_kernels.split_kv import num_sms
-from mla_kernels.split_kv_gluon import add
 
 ROWS = 64
 """Query rows of a warp group: the M of one warp-group product. A program has twice as many."""
@@ -66,16 +66,6 @@ _Q_FULL = gl.constexpr(4 * STAGES)
 _Q_EMPTY = gl.constexpr(4 * STAGES + 2)
 _TURN = gl.constexpr(4 * STAGES + 4)
 _BARS = gl.constexpr(4 * STAGES + 6)
-
-
-@gluon.jit
-def _row_block_ends(q_starts, batch, BATCH_P2: gl.constexpr, WARPS: gl.constexpr):
-    """Row blocks of each request and all before it; every warp holds them all."""
-    L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [WARPS], [0])
-    i = gl.arange(0, BATCH_P2, L)
-    ok = i < batch
-    q_lens = gl.load(q_starts + i + 1, mask=ok, other=0) - gl.load(q_starts + i, mask=ok, other=0)
-    return gl.associative_scan(gl.cdiv(q_lens, 2 * _M), 0, add)
 
 
 @gluon.jit
@@ -137,7 +127,7 @@ def _load_tiles(
     BOX: gl.constexpr = min(_N, PAGE_SIZE)
     loaded = 0
     tile = 0
-    ends = _row_block_ends(q_starts, batch, BATCH_P2, 1)
+    ends = row_block_ends(q_starts, batch, 1, 2 * _M, BATCH_P2, 1)
     for t in range(gl.program_id(0), gl.max(ends, 0) * num_q_heads, gl.num_programs(0)):
         b, head, start, first, _, kv_len, blocks = _tile(t, ends, q_starts, kv_lens, num_q_heads, group, l2_tokens)
         if blocks > 0:
@@ -240,7 +230,7 @@ def _attend_tiles(
     done = 0
     tile = 0
     turn = 0
-    ends = _row_block_ends(q_starts, batch, BATCH_P2, 4)
+    ends = row_block_ends(q_starts, batch, 1, 2 * _M, BATCH_P2, 4)
     for t in range(gl.program_id(0), gl.max(ends, 0) * num_q_heads, gl.num_programs(0)):
         _, head, start, first, q_len, kv_len, blocks = _tile(t, ends, q_starts, kv_lens, num_q_heads, group, l2_tokens)
         acc = gl.zeros([_M, V], gl.float32, OUT)

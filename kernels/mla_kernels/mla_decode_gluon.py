@@ -62,7 +62,7 @@ def _place(packed_row0, HEADS: gl.constexpr, Q_LEN: gl.constexpr):
     """First row and part of this program; packed queries have no parts."""
     if packed_row0 is None:
         return program(HEADS * Q_LEN, 64)
-    else:
+    else:  # noqa: RET505
         return packed_row0, 0
 
 
@@ -71,7 +71,7 @@ def _rows_of(q_starts, b, HEADS: gl.constexpr, Q_LEN: gl.constexpr):
     """Where the rows of a request begin, how many there are, and of how many queries."""
     if q_starts is None:
         return b * (HEADS * Q_LEN), HEADS * Q_LEN, Q_LEN
-    else:
+    else:  # noqa: RET505
         start = gl.load(q_starts + b)
         q_len = gl.load(q_starts + b + 1) - start
         return start * HEADS, q_len * HEADS, q_len
@@ -114,9 +114,7 @@ def _scores(q0, q1, q2, q3, q4, s_q_last, s_q_rope, left, right, slots, bars, st
 
 
 @gluon.jit
-def _weigh(
-    s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, q_len, slots, s_fade, bars, slot
-):
+def _weigh(s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, q_len, slots, s_fade, bars, slot):
     """Turn one block's scores into weights for the accumulating groups; returns the new maximum and sum."""
     S: gl.constexpr = s.type.layout
     if token + _N > kv_len - q_len + 1:
@@ -302,8 +300,8 @@ def _accumulate_requests(
             mbarrier.arrive(bars.index(_USED + stage), count=1)
             load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop = _load_next(
                 q_tiles, q_rope_tiles, kv_tiles, rope_tiles, kv_lens, half, slots, bars, stage, phase,
-                at0, at1, at2, at3, load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last, q_starts,
-                row0, HEADS, Q_LEN, COL, FULL, PAGE_SIZE, True,
+                at0, at1, at2, at3, load_b, ahead, load_len, load_lo, load_hi, load_start, load_stop, gap, last,
+                q_starts, row0, HEADS, Q_LEN, COL, FULL, PAGE_SIZE, True,
             )  # fmt: skip
             stage = next_stage
             phase = next_phase

@@ -1,4 +1,4 @@
-"""Absorbed MLA prefill over a paged latent cache, in Gluon on sm_90: the kernel of `mla_decode_gluon`, on packed queries.
+"""Absorbed MLA prefill over a paged latent cache, Gluon on sm_90: the kernel of `mla_decode_gluon`, on packed queries.
 
 A program has 64 rows of one request, heads innermost, and walks the blocks that the last of them sees. Nothing is
 split: with hundreds of rows a request there are row blocks for every SM.

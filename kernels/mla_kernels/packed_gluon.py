@@ -7,22 +7,27 @@ request the last rows, which see the most, come first.
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
+from mla_kernels.split_kv_gluon import add
+
 
 @gluon.jit
-def _add(a, b):
-    return a + b
+def row_block_ends(
+    q_starts, batch, HEADS: gl.constexpr, BLOCK_M: gl.constexpr, BATCH_P2: gl.constexpr, WARPS: gl.constexpr
+):  # fmt: skip
+    """Row blocks of each request and all before it; every one of the WARPS holds them all."""
+    L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [WARPS], [0])
+    request = gl.arange(0, BATCH_P2, L)
+    real = request < batch
+    q_lens = gl.load(q_starts + request + 1, mask=real, other=0) - gl.load(q_starts + request, mask=real, other=0)
+    return gl.associative_scan(gl.cdiv(q_lens * HEADS, BLOCK_M), 0, add)
 
 
 @gluon.jit
 def row_block(q_starts, batch, HEADS: gl.constexpr, BLOCK_M: gl.constexpr, BATCH_P2: gl.constexpr):
-    """First row of this program, and its request; `batch` where there is none left for it."""
-    L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [4], [0])
-    request = gl.arange(0, BATCH_P2, L)
-    real = request < batch
-    q_lens = gl.load(q_starts + request + 1, mask=real, other=0) - gl.load(q_starts + request, mask=real, other=0)
-    ends = gl.associative_scan(gl.cdiv(q_lens * HEADS, BLOCK_M), 0, _add)
+    """First row of this program, and its request; `batch` or more where there is none left for it."""
+    ends = row_block_ends(q_starts, batch, HEADS, BLOCK_M, BATCH_P2, 4)
     place = gl.program_id(0)
-    b = gl.sum((real & (ends <= place)).to(gl.int32), 0)
+    b = gl.sum((ends <= place).to(gl.int32), 0)
     end = gl.min(gl.where(ends > place, ends, 1073741824), 0)
     return (end - 1 - place) * BLOCK_M, b
 
