@@ -17,6 +17,7 @@
 - `split_kv`, `split_kv_gluon`: how the Triton and Gluon kernels split the cached tokens and merge the parts
 - `paged_torch`: what the torch kernels share: where the tokens of a request lie, and the copy of them
 - `mla_layer_torch`, `grouped_layer_torch`, `layer_torch`: the parts of a layer around the core
+- `layer`: a whole layer of them around a core kernel; `reference_layer`: float64 references of what is around it
 - `layer_parts`: what those parts cost, from a layer's dimensions; `rope`: rotary embedding
 - `launch`: the object that every `bind` returns
 

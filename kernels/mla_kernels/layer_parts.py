@@ -31,6 +31,12 @@ a cache of latents: the core is then grouped attention over the expanded tokens.
 
 GROUPED_PARTS = ("qkv", "cache_write", "output")
 
+CORE = "core"
+"""The core's name among the parts."""
+
+IN_CORE = ("expand_cached",)
+"""Parts that are the core's own work where a layer is built around a kernel of the `recompute` form."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -63,6 +69,11 @@ class MlaDims:
     def latent_dim(self) -> int:
         """Numbers that the cache holds of a token."""
         return self.kv_lora_rank + self.qk_rope_head_dim
+
+    @property
+    def rope_dim(self) -> int:
+        """Columns of a head that are turned."""
+        return self.qk_rope_head_dim
 
     @property
     def query_input_dim(self) -> int:
@@ -109,6 +120,11 @@ class GroupedDims:
     def __post_init__(self) -> None:
         if self.num_q_heads % self.num_kv_heads:
             raise ValueError(f"num_q_heads {self.num_q_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+
+    @property
+    def rope_dim(self) -> int:
+        """Columns of a head that are turned: all."""
+        return self.head_dim
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -159,6 +175,40 @@ def grouped_parts(dims: GroupedDims, tokens: int, dtype_bytes: int = 2) -> tuple
         "output": _Count((weights["o_proj"],), q_dim + dims.hidden_size),
     }
     return tuple(counts[name].part(name, tokens, dtype_bytes) for name in GROUPED_PARTS)
+
+
+def parts_around(dims: MlaDims | GroupedDims, form: str | None, tokens: int, dtype_bytes: int = 2) -> tuple[Part, ...]:
+    """The parts that run around a core kernel of the form, None for grouped attention, over `tokens` new ones."""
+    if isinstance(dims, GroupedDims):
+        return grouped_parts(dims, tokens, dtype_bytes)
+    return tuple(part for part in mla_parts(dims, str(form), tokens, None, dtype_bytes) if part.name not in IN_CORE)
+
+
+def runs_after_core(name: str) -> bool:
+    """Whether the part of this name takes what the core gives."""
+    return name.startswith("output")
+
+
+def weight_shapes(dims: MlaDims | GroupedDims, form: str | None) -> dict[str, tuple[int, ...]]:
+    """The weights that a layer of the form holds, by name."""
+    if isinstance(dims, GroupedDims) or form != "premultiplied":
+        return dims.weight_shapes
+    replaced = ("q_b_proj", "kv_b_proj", "o_proj")
+    kept = {name: shape for name, shape in dims.weight_shapes.items() if name not in replaced}
+    return kept | dims.premultiplied_shapes
+
+
+def handed_on(dims: MlaDims | GroupedDims, form: str | None) -> dict[str, tuple[int, ...]]:
+    """What parts give to one another, of each new token, beside the core's query and its result."""
+    if isinstance(dims, GroupedDims):
+        return {"qkv": (dims.num_q_heads + 2 * dims.num_kv_heads, dims.head_dim)}
+    query = (dims.num_q_heads, dims.qk_head_dim)
+    value = (dims.num_q_heads, dims.v_head_dim)
+    further: dict[str, dict[str, tuple[int, ...]]] = {
+        "absorbed": {"unabsorbed_q": query, "heads_out": value},
+        "expanded": {"keys": query, "values": value},
+    }
+    return {"latent": (dims.latent_dim,)} | further.get(str(form), {})
 
 
 def _mla_counts(dims: MlaDims, form: str) -> Mapping[str, _Count]:

@@ -18,6 +18,8 @@ INTEGER_AXES = (
     "qk_nope_head_dim",
     "qk_rope_head_dim",
     "v_head_dim",
+    "hidden_size",
+    "q_lora_rank",
 )
 """Axes whose values are positive whole numbers."""
 

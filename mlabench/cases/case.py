@@ -4,17 +4,22 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlabench.cases.grouped import Grouped
 from mlabench.cases.lengths import split_lengths, split_shares
 from mlabench.cases.mla import FORMS, Mla
-from mlabench.cases.tensors import CASE_DTYPES, DTYPE_BYTES, TensorSpec
+from mlabench.cases.tensors import BLOCK_TABLE, CASE_DTYPES, DTYPE_BYTES, ROPE_TABLE, TensorSpec
+from mlabench.cases.variant import Variant
 from mlabench.errors import UsageError, near_names
+
+if TYPE_CHECKING:
+    from mlabench.cases.layer import Dims, Part
 
 KvLenDist = Literal["uniform", "ragged"]
 Phase = Literal["decode", "prefill"]
+Scope = Literal["core", "layer"]
 
 VARIANTS: dict[str, type[Grouped] | type[Mla]] = {"mha": Grouped, "gqa": Grouped, "mqa": Grouped, "mla": Mla}
 """What a variant's name builds."""
@@ -25,57 +30,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "kv_len_dist": get_args(KvLenDist),
     "dtype": CASE_DTYPES,
     "phase": get_args(Phase),
-    "scope": ("core",),
+    "scope": get_args(Scope),
 }
 """The values of each field that is a word."""
-
-BLOCK_TABLE = "block_table"
-
-
-class Variant(Protocol):
-    """An attention mechanism with its shape."""
-
-    @property
-    def name(self) -> str:
-        """The word that stands for it on the command line."""
-        ...
-
-    @property
-    def form(self) -> str | None:
-        """How MLA runs; None for grouped attention."""
-        ...
-
-    @property
-    def contract(self) -> str:
-        """The set of tensors that its kernels take in decode; see `Case.contract`."""
-        ...
-
-    @property
-    def label(self) -> str:
-        """Short text for tables and legends."""
-        ...
-
-    @property
-    def num_q_heads(self) -> int:
-        """Query heads."""
-        ...
-
-    @property
-    def softmax_scale(self) -> float:
-        """What the scores are multiplied by."""
-        ...
-
-    def sizes(self) -> dict[str, int | str]:
-        """The variant's own values by name."""
-        ...
-
-    def tensors(self, queries: tuple[int, ...], num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
-        """Query, cache, weight and output tensors of one call; `queries` are the dimensions that count its queries."""
-        ...
-
-    def flops(self, attended_pairs: int, cached_tokens: int) -> int:
-        """FLOP of one call, two per multiply-add."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +41,8 @@ class Case:
 
     `kv_len` counts the cached tokens of a request, its `q_len` new ones included; in a `ragged` batch it is the mean.
     In decode every request has `q_len` new tokens; in the prefill of a ragged batch that is a mean too, and each
-    request has the same share of new tokens, as far as whole numbers go. `models` names the presets with this very
-    shape and is no part of the identity.
+    request has the same share of new tokens, as far as whole numbers go. `hidden_size` and `q_lora_rank` are those of a
+    `layer`, and None for its `core`. `models` names the presets with this very shape and is no part of the identity.
     """
 
     variant: Variant
@@ -97,11 +54,19 @@ class Case:
     dtype: str = "bfloat16"
     phase: str = "decode"
     scope: str = "core"
+    hidden_size: int | None = None
+    q_lora_rank: int | None = None
     models: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.kv_len < self.q_len:
             raise UsageError(f"kv_len {self.kv_len} is under q_len {self.q_len}: kv_len counts the new tokens too")
+        if self.scope == "layer":
+            from mlabench.cases.layer import check_layer
+
+            check_layer(self.variant, self.hidden_size, self.q_lora_rank)
+        elif self.variant.core != self.variant:
+            raise UsageError(f"form={self.variant.form} is one of whole layers: add -a scope=layer")
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any], models: tuple[str, ...] = ()) -> "Case":
@@ -122,7 +87,8 @@ class Case:
     def to_fields(self) -> dict[str, Any]:
         """The flat values that build this case again."""
         own = {name: getattr(self, name) for name in _OWN}
-        return {"variant": self.variant.name, "form": self.variant.form, **self.variant.sizes(), **own}
+        name, form = self.variant.name, self.variant.form
+        return {"variant": name, "form": form, **own_fields({"variant": name, **self.variant.sizes(), **own})}
 
     @property
     def case_id(self) -> str:
@@ -141,7 +107,8 @@ class Case:
         ragged = " ragged" if self.kv_len_dist == "ragged" else ""
         phase = " prefill" if self.phase == "prefill" else ""
         tokens = f"{phase} q_len {self.q_len}" if phase or self.q_len > 1 else ""
-        return f"{self.variant.label} batch {self.batch}{tokens} kv_len {self.kv_len}{ragged} {self.dtype}"
+        layer = f" layer of {self.hidden_size}" if self.scope == "layer" else ""
+        return f"{self.variant.label}{layer} batch {self.batch}{tokens} kv_len {self.kv_len}{ragged} {self.dtype}"
 
     @property
     def kv_lens(self) -> tuple[int, ...]:
@@ -178,8 +145,33 @@ class Case:
         return sum(math.ceil(length / self.page_size) for length in self.kv_lens)
 
     @property
+    def core(self) -> "Case":
+        """The case of its attention alone; itself unless its scope is `layer`."""
+        if self.scope == "core":
+            return self
+        return replace(self, variant=self.variant.core, scope="core", hidden_size=None, q_lora_rank=None)
+
+    @property
+    def dims(self) -> "Dims":
+        """The dimensions of a case whose scope is `layer`."""
+        return self.variant.layer_dims(self.hidden_size or 0, self.q_lora_rank)
+
+    @property
+    def parts(self) -> "tuple[Part, ...]":
+        """What a layer is made of, its core among it, in the order in which it runs, and what each part costs."""
+        if self.scope == "core":
+            return ()
+        from mlabench.cases.layer import layer_costs
+
+        return layer_costs(self.core, self.dims, self.variant.form)
+
+    @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """Every tensor of one call."""
+        if self.scope == "layer":
+            from mlabench.cases.layer import layer_specs
+
+            return layer_specs(self.core, self.dims, self.variant.form)
         packed = self.phase == "prefill"
         queries = (self.new_tokens,) if packed else (self.batch, self.q_len)
         starts = (TensorSpec("q_starts", (self.batch + 1,), "int32", "table"),) if packed else ()
@@ -226,26 +218,43 @@ class Case:
     def bytes_moved(self) -> int:
         """The least traffic of one call: every input, cached token and weight read once, every output written once.
 
-        Of the block table only the entries that name a page; a ragged batch's has others, which nothing reads.
+        In a layer every part counts for itself: what one hands to another is written and read once.
+        """
+        return sum(part.bytes_moved for part in self.parts) if self.scope == "layer" else self.unavoidable_bytes
+
+    @property
+    def unavoidable_bytes(self) -> int:
+        """The traffic that no call can spare: in a layer without what its parts hand on, which a cache may hold.
+
+        Of the block table only the entries that name a page count; a ragged batch's has others, which nothing reads.
+        New tokens' cache rows are written where those of others are read. Of the rotary table few rows are read.
         """
         page_ids = self.num_pages * DTYPE_BYTES["int32"]
-        whole = sum(spec.nbytes for spec in self.specs if spec.role != "kv_cache" and spec.name != BLOCK_TABLE)
-        return self.kv_cache_bytes + page_ids + whole
+        spared = ("kv_cache", "intermediate")
+        whole = [spec for spec in self.specs if spec.role not in spared and spec.name not in (BLOCK_TABLE, ROPE_TABLE)]
+        return self.kv_cache_bytes + page_ids + sum(spec.nbytes for spec in whole)
 
     @property
     def flops(self) -> int:
         """FLOP of one call, two per multiply-add, softmax not counted."""
+        if self.scope == "layer":
+            return sum(part.flops for part in self.parts)
         return self.variant.flops(self.attended_pairs, self.cached_tokens)
 
 
 _OWN = tuple(f.name for f in fields(Case) if f.name not in ("variant", "models"))
+_OF_LAYERS = ("hidden_size", "q_lora_rank")
 
 
 def own_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat values without the sizes that their variant does not have; MHA and MQA give `num_kv_heads`."""
+    """The flat values without the sizes that their variant or scope does not have; MHA and MQA give `num_kv_heads`."""
     name = values["variant"]
     flat = dict(values)
     if name in ("mha", "mqa"):
         flat["num_kv_heads"] = values["num_q_heads"] if name == "mha" else 1
     own = {"variant", *_OWN, *(f.name for f in fields(VARIANTS[name]))}
+    if values.get("scope") != "layer":
+        own.difference_update(_OF_LAYERS)
+    elif VARIANTS[name] is Grouped:
+        own.remove("q_lora_rank")
     return {key: value for key, value in flat.items() if key in own}

@@ -31,7 +31,8 @@ DEFAULT_SHAPE: Mapping[str, Value] = {
 }
 """A size that neither an axis nor a model gives: DeepSeek-V3's, and GQA-8 with heads of 128.
 
-In prefill `q_len` is `kv_len` unless an axis gives it: whole prompts, nothing of them cached.
+In prefill `q_len` is `kv_len` unless an axis gives it: whole prompts, nothing of them cached. The `hidden_size` of a
+layer has no default; without `q_lora_rank` its query is projected from the hidden state at once.
 """
 
 
@@ -82,4 +83,6 @@ def _mend_lengths(q_len: int, kv_len: int, axes: Mapping[str, Sequence[Value]]) 
 
 def _keeps(case: Case, preset: Mapping[str, Any]) -> bool:
     fields = case.to_fields()
-    return fields["variant"] == preset["variant"] and all(fields.get(k, v) == v for k, v in preset.items())
+    # A preset without a rank for its query has none.
+    names = {*preset, "q_lora_rank"}
+    return all(fields.get(name, preset.get(name)) == preset.get(name) for name in names)

@@ -5,10 +5,13 @@ Source: Ainslie et al., "GQA" (arXiv 2305.13245), section 2.2; Shazeer (arXiv 19
 
 import math
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mlabench.cases.tensors import TensorSpec
 from mlabench.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlabench.cases.layer import GroupedDims
 
 
 def _divisors(number: int) -> list[int]:
@@ -46,6 +49,11 @@ class Grouped:
         name = f"GQA-{self.num_kv_heads}" if self.name == "gqa" else self.name.upper()
         return f"{name} ({self.num_q_heads} heads)"
 
+    @property
+    def core(self) -> "Grouped":
+        """The variant whose attention alone this is."""
+        return self
+
     def sizes(self) -> dict[str, int | str]:
         """The variant's own values by name."""
         return asdict(self)
@@ -54,6 +62,13 @@ class Grouped:
     def softmax_scale(self) -> float:
         """1 / sqrt(head_dim)."""
         return 1 / math.sqrt(self.head_dim)
+
+    def layer_dims(self, hidden_size: int, q_lora_rank: int | None) -> "GroupedDims":
+        """The dimensions of a layer around it, whose query has no rank of its own."""
+        from mlabench.cases.layer import GroupedDims
+
+        del q_lora_rank
+        return GroupedDims(hidden_size, self.num_q_heads, self.num_kv_heads, self.head_dim)
 
     def tensors(self, queries: tuple[int, ...], num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
         """Query, cache and output tensors of one call; `queries` are the dimensions that count them."""

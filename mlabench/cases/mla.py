@@ -1,15 +1,18 @@
-"""Multi-head Latent Attention in its three forms.
+"""Multi-head Latent Attention in its forms.
 
 Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1 and appendix C; dimensions carry DeepSeek's names.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Literal, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from mlabench.cases.tensors import TensorSpec
 
-Form = Literal["absorbed", "recompute", "expanded"]
+if TYPE_CHECKING:
+    from mlabench.cases.layer import MlaDims
+
+Form = Literal["absorbed", "recompute", "expanded", "premultiplied"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
@@ -19,6 +22,7 @@ class Mla:
 
     Forms: `absorbed` caches the latent and attends in latent space; `recompute` caches the latent and expands K and V
     from it at each step; `expanded` caches the expanded K and V, as the first public modelling code did.
+    `premultiplied` is a layer whose projections were multiplied beforehand: its core is the absorbed one.
     """
 
     num_q_heads: int
@@ -33,7 +37,12 @@ class Mla:
     @property
     def contract(self) -> str:
         """Which tensors the form's kernels take in decode; the expanded form is grouped, a KV head a query head."""
-        return "grouped" if self.form == "expanded" else f"mla_{self.form}"
+        return "grouped" if self.form == "expanded" else f"mla_{self.core.form}"
+
+    @property
+    def core(self) -> "Mla":
+        """The variant whose attention alone this is: the absorbed form's for the premultiplied one."""
+        return replace(self, form="absorbed") if self.form == "premultiplied" else self
 
     @property
     def label(self) -> str:
@@ -49,6 +58,13 @@ class Mla:
         """1 / sqrt(qk_nope_head_dim + qk_rope_head_dim), in every form (DeepSeek-V2, equation 18)."""
         return 1 / math.sqrt(self.qk_nope_head_dim + self.qk_rope_head_dim)
 
+    def layer_dims(self, hidden_size: int, q_lora_rank: int | None) -> "MlaDims":
+        """The dimensions of a layer around it; without `q_lora_rank` its query comes from the hidden state at once."""
+        from mlabench.cases.layer import MlaDims
+
+        sizes = (self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim)
+        return MlaDims(hidden_size, self.num_q_heads, *sizes, q_lora_rank)
+
     def tensors(self, queries: tuple[int, ...], num_pages: int, page_size: int, dtype: str) -> tuple[TensorSpec, ...]:
         """Query, cache, weight and output tensors of one call; `queries` are the dimensions that count them.
 
@@ -58,7 +74,7 @@ class Mla:
         latent_dim = self.kv_lora_rank + self.qk_rope_head_dim
         rows, pages = (*queries, heads), (num_pages, page_size)
         latent = TensorSpec("kv_cache", (*pages, latent_dim), dtype, "kv_cache")
-        if self.form == "absorbed":
+        if self.core.form == "absorbed":
             return (
                 TensorSpec("q", (*rows, latent_dim), dtype, "query"),
                 latent,
@@ -83,7 +99,7 @@ class Mla:
         not to the core.
         """
         qk_head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim
-        if self.form == "absorbed":
+        if self.core.form == "absorbed":
             return 2 * attended_pairs * self.num_q_heads * (2 * self.kv_lora_rank + self.qk_rope_head_dim)
         attention = 2 * attended_pairs * self.num_q_heads * (qk_head_dim + self.v_head_dim)
         if self.form == "expanded":

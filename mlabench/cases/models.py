@@ -17,8 +17,10 @@ SHAPE_KEYS = (
     "qk_nope_head_dim",
     "qk_rope_head_dim",
     "v_head_dim",
+    "hidden_size",
+    "q_lora_rank",
 )
-"""The keys of a preset that shape its attention."""
+"""The keys of a preset that shape its attention, the last two that of its whole layer."""
 
 
 @cache

@@ -30,7 +30,8 @@ def _axes() -> Listing:
     from mlabench.cases.grid import DEFAULT_SHAPE
 
     words = [(name, "|".join(values), str(DEFAULT_SHAPE[name])) for name, values in ALLOWED.items()]
-    defaults = {**DEFAULT_SHAPE, "q_len": f"{DEFAULT_SHAPE['q_len']}, in prefill kv_len"}
+    of_layers = {name: "the model's, for scope=layer" for name in INTEGER_AXES if name not in DEFAULT_SHAPE}
+    defaults = {**DEFAULT_SHAPE, **of_layers, "q_len": f"{DEFAULT_SHAPE['q_len']}, in prefill kv_len"}
     numbers = [(name, "whole number", str(defaults[name])) for name in INTEGER_AXES]
     return ("axis", "values", "default"), words + numbers
 

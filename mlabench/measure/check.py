@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,10 @@ REFERENCES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 RELATIVE_ERROR_LIMITS = {"bfloat16": 4e-3, "float16": 1e-3, "float32": 1e-5}
 """Largest norm of the error over the norm of the reference, by dtype of inputs and output."""
 
+LAYER_LIMIT_FACTOR = 2.5
+"""How much larger the limit of a layer's output is: rounded some ten times on its way where a core's is twice, and the
+errors of roundings add up in squares."""
+
 ROW_LIMIT_FACTOR = 8
 """One output row (request, query, head) may be this much worse than the whole."""
 
@@ -32,10 +36,15 @@ LSE_ERROR_LIMIT = 2e-5
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The float64 reference's output and log-sum-exp."""
+    """The float64 reference's output and log-sum-exp; of a layer no log-sum-exp, but the caches' new rows by name."""
 
     out: "Tensor"
-    lse: "Tensor"
+    lse: "Tensor | None"
+    rows: "Mapping[str, Tensor]" = field(default_factory=dict)
+
+    def negated(self) -> "Expected":
+        """What comes of negated inputs: see `inputs.negate`."""
+        return Expected(-self.out, self.lse, {name: -row for name, row in self.rows.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,14 @@ def point_bytes(case: Case) -> int:
     the error.
     """
     outputs = 8 * sum(math.prod(spec.shape) for spec in case.specs if spec.role == "output")
-    return case.memory_bytes + outputs + max(2 * outputs, _temporary_bytes(case))
+    temporaries = _temporary_bytes(case.core) + (_layer_temporary_bytes(case) if case.scope == "layer" else 0)
+    return case.memory_bytes + outputs + max(2 * outputs, temporaries)
+
+
+def _layer_temporary_bytes(case: Case) -> int:
+    """Bytes of the float64 copies of a layer's weights and of what its parts hand on, read and written by a product."""
+    copies = {"weight": 1, "query": 2, "intermediate": 2, "output": 1}
+    return sum(8 * copies.get(spec.role, 0) * math.prod(spec.shape) for spec in case.specs)
 
 
 def _temporary_bytes(case: Case) -> int:
@@ -79,12 +95,27 @@ def _temporary_bytes(case: Case) -> int:
 
 
 def check(case: Case, outputs: Mapping[str, "Tensor"], expected: Expected, *, with_lse: bool = True) -> CheckResult:
-    """Compare a kernel's outputs with the reference. NaN never passes."""
-    error = outputs["out"] - expected.out  # in float64, as the reference is
-    relative_error = float(error.norm() / expected.out.norm().clamp_min(1e-30))
-    row_error = float((error.norm(dim=-1) / expected.out.norm(dim=-1).clamp_min(1e-30)).max())
-    lse_error = _lse_error(outputs["lse"].double(), expected.lse) if with_lse else None
-    return CheckResult(relative_error, lse_error, _failure(case.dtype, relative_error, row_error, lse_error))
+    """Compare a kernel's outputs with the reference. NaN never passes.
+
+    Of a layer the new rows of the caches are compared too; the error that is told is that of `out`.
+    """
+    limit = RELATIVE_ERROR_LIMITS[case.dtype] * (LAYER_LIMIT_FACTOR if case.scope == "layer" else 1)
+    relative_error, row_error = _errors(outputs["out"], expected.out)
+    lse_error = None
+    if with_lse and expected.lse is not None:
+        lse_error = _lse_error(outputs["lse"].double(), expected.lse)
+    failure = _failure(case.dtype, limit, relative_error, row_error, lse_error)
+    for name, row in expected.rows.items():
+        if not failure and (wrong := _failure(case.dtype, limit, *_errors(outputs[name], row), None)):
+            failure = f"new rows of {name}: {wrong}"
+    return CheckResult(relative_error, lse_error, failure)
+
+
+def _errors(output: "Tensor", expected: "Tensor") -> tuple[float, float]:
+    """The relative error of the whole, and of the worst row."""
+    error = output - expected  # in float64, as the reference is
+    relative_error = float(error.norm() / expected.norm().clamp_min(1e-30))
+    return relative_error, float((error.norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-30)).max())
 
 
 def _lse_error(lse: "Tensor", expected: "Tensor") -> float:
@@ -92,8 +123,7 @@ def _lse_error(lse: "Tensor", expected: "Tensor") -> float:
     return float((lse - expected).abs().masked_fill(same_infinity, 0).max())
 
 
-def _failure(dtype: str, relative_error: float, row_error: float, lse_error: float | None) -> str:
-    limit = RELATIVE_ERROR_LIMITS[dtype]
+def _failure(dtype: str, limit: float, relative_error: float, row_error: float, lse_error: float | None) -> str:
     for name, value, most in (
         ("relative error", relative_error, limit),
         ("relative error of the worst row", row_error, ROW_LIMIT_FACTOR * limit),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlabench.cases.case import Case
 from mlabench.cases.tensors import TensorSpec
+from mlabench.measure.layers import layer_tensors
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -26,9 +27,9 @@ def make_inputs(case: Case, seed: int, device: str) -> dict[str, "Tensor"]:
     import torch
 
     generator = torch.Generator(device=device).manual_seed(int(case.case_id, 16) ^ seed)
-    inputs = {
-        spec.name: _random(spec, generator) for spec in case.specs if spec.role in ("query", "kv_cache", "weight")
-    }
+    of_layer = layer_tensors(case, seed, device) if case.scope == "layer" else {}
+    random = [spec for spec in case.specs if spec.role in ("query", "kv_cache", "weight") and spec.name not in of_layer]
+    inputs = {spec.name: _random(spec, generator) for spec in random} | of_layer
     page_ids = torch.randperm(case.num_pages, generator=torch.Generator().manual_seed(seed)).tolist()
     table = torch.full((case.batch, case.max_pages_per_request), UNUSED_PAGE_ID, dtype=torch.int32)
     start = 0
@@ -63,13 +64,13 @@ def fill_unused_slots(case: Case, inputs: Mapping[str, "Tensor"], value: float) 
 
 
 def make_outputs(case: Case, device: str) -> dict[str, "Tensor"]:
-    """The tensors that a kernel writes, poisoned."""
+    """The tensors that a kernel writes, and those that a layer's parts hand on, poisoned."""
     import torch
 
     outputs = {
         spec.name: torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
         for spec in case.specs
-        if spec.role == "output"
+        if spec.role in ("output", "intermediate")
     }
     poison(outputs)
     return outputs
@@ -97,7 +98,8 @@ def negate(case: Case, inputs: Mapping[str, "Tensor"]) -> None:
     """Change the sign of every query and cached value in place, which changes the sign of the output alone.
 
     Scores are products of a query with a key and stay; values, and with them the output, turn. It is exact in every
-    dtype, and done twice it is nothing.
+    dtype, and done twice it is nothing. Through a layer it holds as well: projections, norms without an offset and
+    rotation are odd functions, and so are the new rows of its caches.
     """
     for spec in case.specs:
         if spec.role in ("query", "kv_cache"):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from mlabench.cases.case import Case
 from mlabench.machine.telemetry import Telemetry
 from mlabench.measure.blocks import chunk_calls, collect_blocks
+from mlabench.measure.bound import NotMeasured, Prepared
 from mlabench.measure.inputs import negate
 from mlabench.measure.kernels import workspace_bytes
-from mlabench.measure.runner import NotMeasured, Prepared, Runner
+from mlabench.measure.runner import Runner
 from mlabench.measure.sides import AskedSide, LiveSide, SideFailed, describe, step_name
 from mlabench.measure.timing.method import Timer, nothing
 from mlabench.records.pairs import Block, Pair, Plan

@@ -62,6 +62,10 @@ def estimate_point_s(point: Point, config: SweepConfig, device: str, device_name
     sampling_s = max(3 * floor_s, min(config.sampling_s, 100 * floor_s))
     if config.method == "sustained":
         sampling_s = SETTLE_S + max(config.sampling_s, WINDOW_S)
+        if case.scope == "layer":
+            sampling_s *= 1 + len(case.parts)
+    elif case.scope == "layer":  # the parts alone take as long again
+        sampling_s *= 2
     return OVERHEAD_S[device] + REFERENCE_COST * floor_s + sampling_s
 
 

@@ -5,7 +5,7 @@ import math
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,77 +15,24 @@ from mlabench.cases.case import Case
 from mlabench.machine.memory import free_memory_bytes
 from mlabench.machine.nvml import Nvml
 from mlabench.machine.telemetry import Telemetry
+from mlabench.measure.bound import Bound, NotMeasured, Prepared
 from mlabench.measure.check import CheckResult, Expected, check, point_bytes, reference
-from mlabench.measure.inputs import FINITE, fill_unused_slots, is_poison, make_inputs, make_outputs, negate, poison
-from mlabench.measure.kernels import Kernel, Launch, launch_config, workspace_bytes
+from mlabench.measure.inputs import FINITE, fill_unused_slots, make_inputs, make_outputs, negate
+from mlabench.measure.kernels import Kernel, workspace_bytes
+from mlabench.measure.layers import LAYER_MODULE, bind_layer, layer_reference, time_parts
 from mlabench.measure.timing.method import Budget, Timer, nothing
-from mlabench.records.record import Record, Status, are_times
+from mlabench.records.record import PartTime, Record, are_times
 from mlabench.units import format_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mla_kernels.layer import Layer
+
 CUDA_FAULT = re.compile(
     r"CUDA error|CUBLAS_STATUS_EXECUTION_FAILED|illegal memory access|unspecified launch failure", re.I
 )
 """Errors after which every further CUDA call of the process fails."""
-
-
-class NotMeasured(Exception):  # noqa: N818
-    """Ends a point with a status other than `ok`."""
-
-    def __init__(self, status: Status, reason: str, **values: Any) -> None:
-        super().__init__(reason)
-        self.status: Status = status
-        self.values = values
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A case's inputs on the device, and what its outputs must be."""
-
-    case: Case
-    inputs: Mapping[str, "Tensor"]
-    expected: Expected
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A kernel bound to a case's inputs and outputs."""
-
-    kernel: Kernel
-    launch: Launch
-    outputs: Mapping[str, "Tensor"]
-
-    def poison(self) -> None:
-        """Fill the outputs with NaN."""
-        poison(*self._written())
-
-    def require_poison(self) -> None:
-        """Raise `NotMeasured` where `poison` did not take: what is checked is then not what the kernel writes."""
-        if not all(map(is_poison, self._written())):
-            raise NotMeasured("error", "its launch's `outputs` are copies: give the tensors that it writes, or views")
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What the kernel says it chose, and on what inputs it was measured where those are not everyone's."""
-        finite = {"unused_slots": "finite"} if self.kernel.reads_unused_slots else {}
-        return launch_config(self.launch) | finite
-
-    def fresh_outputs(self) -> "Sequence[Mapping[str, Tensor]]":
-        """What the calls since the last `poison` wrote: more than one where each call has outputs of its own.
-
-        Never none: where nothing was written, poison.
-        """
-        written = self._written()
-        return [outputs for outputs in written if not is_poison(outputs)] or written[:1]
-
-    def _written(self) -> "Sequence[Mapping[str, Tensor]]":
-        # Some packages allocate what they return; their launch says what that was.
-        own = getattr(self.launch, "outputs", ())
-        if not isinstance(own, Sequence):
-            raise TypeError("its launch's `outputs` are no sequence of mappings from out and lse to tensors")
-        return own or (self.outputs,)
 
 
 @dataclass(slots=True)
@@ -132,7 +79,8 @@ class Runner:
                 telemetry.keep()
         with self.phase("check"):
             result = self.check_timed(bound, prepared)
-            negate(case, prepared.inputs)
+        parts = self.time_parts(bound, prepared)
+        negate(case, prepared.inputs)
         if not are_times(timing.samples_us):
             raise NotMeasured("error", "a sample is no positive number")
         return replace(
@@ -143,8 +91,25 @@ class Runner:
             lse_error=result.lse_error,
             workspace_bytes=workspace_bytes(bound.launch),
             kernel_config=bound.config,
+            parts=parts,
             telemetry=telemetry.to_json() if telemetry else None,
         )
+
+    def time_parts(self, bound: Bound, prepared: Prepared) -> tuple[PartTime, ...]:
+        """Time each part of a layer by itself, and check what they made of the inputs; a core has none.
+
+        Raises `NotMeasured`.
+        """
+        if bound.layer is None:
+            return ()
+        with self.phase("parts"):
+            bound.poison()
+            parts = time_parts(self.timer, bound.layer, prepared.case, self.budget)
+        with self.phase("check"):
+            self._check(bound, prepared.case, prepared.expected.negated(), "its parts' ")
+        if not are_times([part.latency_us for part in parts]):
+            raise NotMeasured("error", "the time of a part is no positive number")
+        return parts
 
     def outcome(self, error: Exception) -> dict[str, Any]:
         """The status, reason and further values of what went wrong with a point, whose inputs are then forgotten.
@@ -182,7 +147,8 @@ class Runner:
             with self.phase("inputs"):
                 inputs = make_inputs(case, self.seed, self.device)
             with self.phase("reference"):
-                self._prepared = Prepared(case, inputs, reference(case, inputs))
+                whole = layer_reference if case.scope == "layer" else reference
+                self._prepared = Prepared(case, inputs, whole(case, inputs))
         return self._prepared
 
     def bind(self, kernel: Kernel, prepared: Prepared, outputs: "Mapping[str, Tensor] | None" = None) -> Bound:
@@ -194,9 +160,10 @@ class Runner:
         outputs = outputs or make_outputs(case, self.device)
         self.fill_unused_slots(prepared, finite=kernel.reads_unused_slots)
         with self.phase("bind"):
-            launch = kernel.load()(**prepared.inputs, **outputs, softmax_scale=case.variant.softmax_scale)
+            layer = _bind_layer(kernel, prepared, outputs) if case.scope == "layer" else None
+            launch = layer or kernel.load()(**prepared.inputs, **outputs, softmax_scale=case.variant.softmax_scale)
             launch()
-        bound = Bound(kernel, launch, outputs)
+        bound = Bound(kernel, launch, outputs, layer)
         with self.phase("check"):
             bound.poison()
             bound.require_poison()
@@ -210,8 +177,7 @@ class Runner:
 
     def check_timed(self, bound: Bound, prepared: Prepared) -> CheckResult:
         """Check what the last timed call wrote, which saw the inputs negated. Raises `NotMeasured`."""
-        expected = Expected(-prepared.expected.out, prepared.expected.lse)
-        return self._check(bound, prepared.case, expected, "the timed call's ")
+        return self._check(bound, prepared.case, prepared.expected.negated(), "the timed call's ")
 
     def _check(self, bound: Bound, case: Case, expected: Expected, whose: str) -> CheckResult:
         self._synchronize()
@@ -237,6 +203,16 @@ class Runner:
             import torch
 
             torch.cuda.synchronize()
+
+
+def _bind_layer(kernel: Kernel, prepared: Prepared, outputs: "Mapping[str, Tensor]") -> "Layer":
+    """Raises `NotMeasured` for kernels of a commit that has none to build layers of, and whatever the kernel raises."""
+    try:
+        return bind_layer(kernel, prepared.case, prepared.inputs, outputs)
+    except ModuleNotFoundError as error:
+        if error.name != LAYER_MODULE:
+            raise
+        raise NotMeasured("unavailable", f"these sources have no {LAYER_MODULE}, which binds a layer") from None
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mlabench.measure.bound import Bound, NotMeasured
 from mlabench.measure.copies import load_copy
 from mlabench.measure.kernels import Kernel, find_kernel
-from mlabench.measure.runner import Bound, NotMeasured
 from mlabench.measure.sources import package_of
 from mlabench.measure.timing.method import Call, Samples, Timer, nothing
 from mlabench.records.pairs import Side

@@ -11,7 +11,7 @@ from mlabench.records.frame import frame, rows
 from mlabench.records.store import Run
 
 MARKDOWN_COLUMNS = (
-    *("case_id", "variant", "form", "phase", "kernel", "backend", "batch", "q_len", "kv_len"),
+    *("case_id", "variant", "form", "phase", "scope", "kernel", "backend", "batch", "q_len", "kv_len"),
     *("num_q_heads", "num_kv_heads", "dtype", "page_size", "status", "reason", "method"),
     *("latency_us", "latency_us_low", "latency_us_high", "samples", "kv_cache_bytes", "bytes_moved", "flops"),
     *("bandwidth_bytes_per_s", "flops_per_s", "fraction_of_floor", "relative_error"),

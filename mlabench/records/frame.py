@@ -1,6 +1,11 @@
-"""Runs as a table: one row a record, the case's fields, the record's own values and every metric as columns."""
+"""Runs as a table: one row a record, the case's fields, the record's own values and every metric as columns.
 
+`parts` is JSON text: what a layer's record holds of each part, in the order in which they run.
+"""
+
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.axes import INTEGER_AXES
@@ -20,11 +25,12 @@ COLUMNS = (
     *RECORD_COLUMNS,
     *(metric.name for metric in METRICS),
     *CHECK_COLUMNS,
-    *("bind_s", "measure_s", "commit", "device_name"),
+    *("bind_s", "measure_s", "commit", "device_name", "parts"),
 )
 NULLABLE_INTEGERS = (*INTEGER_AXES, "samples", "workspace_bytes", "gpu_processes")
 NULLABLE_FLOATS = (
-    *("latency_us", "latency_us_low", "latency_us_high", "bandwidth_bytes_per_s", "flops_per_s"),
+    *("latency_us", "latency_us_low", "latency_us_high", "parts_latency_us", "core_latency_us"),
+    *("bandwidth_bytes_per_s", "flops_per_s"),
     *("floor_us", "fraction_of_floor", "sm_clock_mhz", "sm_clock_change", "cycles", "power_w", "energy_j_per_call"),
     *("energy_j_per_token", "temperature_c", "relative_error", "lse_error"),
     *("bind_s", "wall_s", "measure_s"),
@@ -65,4 +71,5 @@ def _row(record: Record, run: Run) -> dict[str, Any]:
         "measure_s": record.phases_s.get("measure"),
         "commit": run.manifest.provenance.get("commit"),
         "device_name": run.manifest.fingerprint.device_name,
+        "parts": json.dumps([asdict(part) for part in record.parts]) if record.parts else None,
     }

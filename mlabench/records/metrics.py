@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from mlabench.cases.tensors import CORE_PART
 from mlabench.records import conditions
 from mlabench.records.manifest import Manifest
 from mlabench.records.record import Record
@@ -38,13 +39,23 @@ def bound(record: Record, manifest: Manifest) -> str | None:
     compute_us = ceilings.compute_us(case.flops, case.dtype) if ceilings else None
     if ceilings is None or compute_us is None:
         return None
-    return "compute" if compute_us > ceilings.memory_us(case.bytes_moved) else "memory"
+    return "compute" if compute_us > ceilings.memory_us(case.unavoidable_bytes) else "memory"
 
 
 def energy_j_per_call(record: Record, manifest: Manifest | None = None) -> float | None:
     """Energy of one call in joules: the mean power of sustained calls times their time."""
     mean_power_w, call_us = conditions.mean_power_w(record, manifest), latency_us(record)
     return None if mean_power_w is None or call_us is None else mean_power_w * call_us * 1e-6
+
+
+def parts_latency_us(record: Record, _manifest: Manifest | None = None) -> float | None:
+    """Sum of the times of a layer's parts, each a launch of its own, in microseconds."""
+    return sum(part.latency_us for part in record.parts) if record.parts else None
+
+
+def core_latency_us(record: Record, _manifest: Manifest | None = None) -> float | None:
+    """Time of a layer's core as a launch of its own, in microseconds."""
+    return next((part.latency_us for part in record.parts if part.name == CORE_PART), None)
 
 
 def _energy_j_per_token(record: Record, manifest: Manifest) -> float | None:
@@ -58,7 +69,7 @@ def _cycles(record: Record, _manifest: Manifest) -> float | None:
 
 def _floor_us(record: Record, manifest: Manifest) -> float | None:
     case = record.case
-    return manifest.ceilings.floor_us(case.bytes_moved, case.flops, case.dtype) if manifest.ceilings else None
+    return manifest.ceilings.floor_us(case.unavoidable_bytes, case.flops, case.dtype) if manifest.ceilings else None
 
 
 def _interval(record: Record, place: int) -> float | None:
@@ -79,9 +90,11 @@ def _rate(count: int, record: Record) -> float | None:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("latency_us", "median time of one call, in microseconds", latency_us),
+    Metric("latency_us", "median time of one call, in microseconds; a layer is one launch", latency_us),
     Metric("latency_us_low", "lower end of the median's 95% interval", lambda r, _: _interval(r, 1)),
     Metric("latency_us_high", "upper end of the median's 95% interval", lambda r, _: _interval(r, 2)),
+    Metric("parts_latency_us", "sum of the median times of a layer's parts, each launched alone", parts_latency_us),
+    Metric("core_latency_us", "median time of a layer's core, launched alone", core_latency_us),
     Metric("samples", "timed samples", lambda r, _: len(r.timing.samples_us) if r.timing else None),
     Metric(
         "cache",
@@ -94,12 +107,21 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("kv_cache_bytes", "cache bytes of the batch's tokens in one layer", lambda r, _: r.case.kv_cache_bytes),
     Metric("kv_cache_allocated_bytes", "cache bytes of whole pages", lambda r, _: r.case.kv_cache_allocated_bytes),
-    Metric("bytes_moved", "least memory traffic of one call", lambda r, _: r.case.bytes_moved),
+    Metric(
+        "bytes_moved",
+        "least memory traffic of one call; of a layer, of its parts one by one",
+        lambda r, _: r.case.bytes_moved,
+    ),
+    Metric(
+        "unavoidable_bytes",
+        "bytes_moved, in a layer without what its parts hand to one another",
+        lambda r, _: r.case.unavoidable_bytes,
+    ),
     Metric("flops", "FLOP of one call, a count", lambda r, _: r.case.flops),
     Metric(
         "arithmetic_intensity_flops_per_byte",
-        "flops over bytes_moved",
-        lambda r, _: r.case.flops / r.case.bytes_moved,
+        "flops over unavoidable_bytes",
+        lambda r, _: r.case.flops / r.case.unavoidable_bytes,
     ),
     Metric("bandwidth_bytes_per_s", "bytes_moved over the latency", lambda r, _: _rate(r.case.bytes_moved, r)),
     Metric("flops_per_s", "flops over the latency", lambda r, _: _rate(r.case.flops, r)),

@@ -35,12 +35,27 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class PartTime:
+    """One part of a layer, timed as a launch of its own: the median in microseconds, and the exact counts of its work.
+
+    A part of the name `core` is the attention kernel.
+    """
+
+    name: str
+    latency_us: float
+    weight_bytes: int
+    flops: int
+    bytes_moved: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One measured case on one kernel. What was not measured is None, never 0.
 
     A record has a `timing` only if its status is `ok`: the output of a timed call passed the check. `phases_s` says
-    where the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`. `telemetry` holds the
-    GPU's sensors over the measuring, a list of readings a sensor (`machine.telemetry`).
+    where the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`, of a layer `parts`.
+    `telemetry` holds the GPU's sensors over the measuring, a list of readings a sensor (`machine.telemetry`). `parts`
+    are those of a layer in the order in which they run, whose whole the `timing` is; a core's record has none.
     """
 
     case: Case
@@ -59,6 +74,7 @@ class Record:
     started_at: str = ""
     wall_s: float | None = None
     phases_s: Mapping[str, float] = field(default_factory=dict)
+    parts: tuple[PartTime, ...] = ()
     stored_arithmetic: Mapping[str, int] | None = field(default=None, compare=False)
 
     @property
@@ -75,15 +91,20 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for one line of `records.jsonl`."""
-        plain = {name: getattr(self, name) for name in self.__slots__ if name != "stored_arithmetic"}
+        plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("stored_arithmetic", "parts")}
+        parts = {"parts": [asdict(part) for part in self.parts]} if self.parts else {}
         timing = asdict(self.timing) if self.timing else None
-        return plain | {
-            "case": self.case.to_fields(),
-            "case_id": self.case.case_id,
-            "models": list(self.case.models),
-            "arithmetic": dict(self.arithmetic),
-            "timing": timing,
-        }
+        return (
+            plain
+            | parts
+            | {
+                "case": self.case.to_fields(),
+                "case_id": self.case.case_id,
+                "models": list(self.case.models),
+                "arithmetic": dict(self.arithmetic),
+                "timing": timing,
+            }
+        )
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Record":
@@ -100,12 +121,21 @@ class Record:
             raise TypeError("telemetry is no table")
         if timing is not None:
             values["timing"] = _timing_from_json(timing)
+        values["parts"] = tuple(map(_part_from_json, plain.get("parts") or ()))
         return cls(**values)
 
 
 def are_times(samples_us: Sequence[float]) -> bool:
     """Whether there are samples, and all are positive finite numbers."""
     return bool(samples_us) and all(0 < sample < math.inf for sample in samples_us)
+
+
+def _part_from_json(plain: Mapping[str, Any]) -> PartTime:
+    counts = {name: index(plain[name]) for name in ("weight_bytes", "flops", "bytes_moved")}
+    part = PartTime(str(plain["name"]), float(plain["latency_us"]), **counts)
+    if not are_times([part.latency_us]):
+        raise ValueError(f"the time of its part {part.name} is no positive number")
+    return part
 
 
 def _timing_from_json(plain: Mapping[str, Any]) -> Timing:

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas
 
-SETTINGS = ("kv_len_dist", "page_size", "scope")
+SETTINGS = ("kv_len_dist", "page_size")
 """Fields of a case that are one value within a figure, beside the one that `_held` names."""
 
-SIZES = ("head_dim", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+SIZES = ("head_dim", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "q_lora_rank")
 """Fields that are one value within a variant's line."""
 
 
 def of_one_setting(rows: "pandas.DataFrame", left_out: list[str]) -> "pandas.DataFrame":
-    """The rows of one phase that share the most frequent setting, with q_len or kv_len held; says how many differ."""
+    """The rows of a phase and scope that share the most frequent setting, with q_len or kv_len held.
+
+    Says how many differ.
+    """
     held = _held(rows)
     if held is None:
         return most_common(_whole_prompts(rows, left_out), SETTINGS, left_out)

@@ -58,6 +58,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("kernel", "kernel"),
     Column("dtype", "dtype"),
     Column("phase", "phase"),
+    Column("scope", "scope"),
     Column("batch", "batch", numeric=True),
     Column("q_len", "q_len", numeric=True),
     Column("kv_len", "kv_len", format_tokens, numeric=True),

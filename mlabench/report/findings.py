@@ -63,6 +63,8 @@ def speed_sentence(view: View, rows: "pandas.DataFrame") -> str:
     if not clauses:
         return ""
     where = "In this run" if phase == "decode" else f"In this run's {phase}"
+    if view.context.scope == "layer":
+        where = f"In this run's {phase} of whole layers"
     longest = "cache" if phase == "decode" else view.context.length
     return (
         f"{where} {_name(mla)} with {view.context.num_q_heads} heads {' and '.join(clauses)}: the fastest "
@@ -79,11 +81,12 @@ def roofline_sentence(view: View, rows: "pandas.DataFrame") -> str:
         return ""
     point = mla.sort_values(SHAPE).iloc[-1]
     above = point["bound"] == "compute"
+    whole = "A whole layer of " if context.scope == "layer" else ""
     intensity = format_count(point["arithmetic_intensity_flops_per_byte"], "FLOP")
     return (
-        f"{point['series']} with {context.num_q_heads} heads does {intensity} per byte, {'above' if above else 'below'}"
-        f" this machine's measured ridge of {format_count(ridge, 'FLOP')} per byte, so the roofline says that "
-        f"{'arithmetic' if above else 'memory traffic'} binds it; at {_size(point)} it reached "
+        f"{whole}{point['series']} with {context.num_q_heads} heads does {intensity} per byte, "
+        f"{'above' if above else 'below'} this machine's measured ridge of {format_count(ridge, 'FLOP')} per byte, so "
+        f"the roofline says that {'arithmetic' if above else 'memory traffic'} binds it; at {_size(point)} it reached "
         f"{format_percent(point['fraction_of_floor'])} of the roofline's speed in this run."
         f"{_other_side(view, point)}"
     )

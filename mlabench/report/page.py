@@ -9,6 +9,7 @@ from mlabench.records.manifest import Manifest
 from mlabench.records.store import Run
 from mlabench.report.cells import MOST_ROWS, columns, table_rows, unmeasured
 from mlabench.report.findings import findings
+from mlabench.report.parts import layer_rows
 from mlabench.report.render import Picture
 from mlabench.report.series import View
 from mlabench.report.warnings import warnings
@@ -48,6 +49,7 @@ def render_page(
         sections=_sections(sections),
         warnings=(*warnings(runs, table), *notes),
         unmeasured=unmeasured(table),
+        layers=layer_rows(table),
         columns=shown,
         rows=table_rows(table, shown),
         hidden_rows=max(0, len(table) - MOST_ROWS),

@@ -1,4 +1,4 @@
-"""Which rows of a run a figure draws: one machine, timing method, dtype and phase, and lines that may be compared."""
+"""Which rows of a run a figure draws: one machine, method, dtype, phase and scope, and lines that may be compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SHAPE = ["kv_len", "q_len", "batch"]
 """Fields in which two variants are compared; the largest call has the most of the first, then of the next."""
+
+APART = ("method", "dtype", "phase", "scope", "hidden_size")
+"""Fields that are one value within a view; layers of two widths do other work outside of their cores."""
 
 MOST_PANELS = 3
 
@@ -47,6 +50,8 @@ class Context:
     method: str
     cache: str | None
     phase: str
+    scope: str
+    hidden_size: int | None
     q_len: int | None
     kv_len: int | None
     ceilings: Ceilings | None
@@ -63,7 +68,8 @@ class Context:
     def setting(self, every_head_count: bool = False, every_phase: bool = False) -> str:
         """The part of a figure's title that says of what: `128 heads, bfloat16, NVIDIA H200`."""
         heads = _listed(self.all_num_q_heads if every_head_count else (self.num_q_heads,))
-        return f"{heads} heads{'' if every_phase else self.queries}, {self.dtype}, {self.device_name}"
+        what = "" if every_phase else f"{self.queries}{self.of_layer}"
+        return f"{heads} heads{what}, {self.dtype}, {self.device_name}"
 
     @property
     def queries(self) -> str:
@@ -73,6 +79,11 @@ class Context:
         if self.q_len is not None:
             return f", {self.phase} q_len {self.q_len}"
         return f", {self.phase} {'of whole prompts' if self.kv_len is None else f'at kv_len {self.kv_len}'}"
+
+    @property
+    def of_layer(self) -> str:
+        """What a title adds where whole layers were measured: nothing for the core."""
+        return "" if self.hidden_size is None else f", whole layer of hidden size {self.hidden_size}"
 
     @property
     def length(self) -> str:
@@ -113,15 +124,15 @@ class View:
         """Machine, dtype, timing method, state of the cache, and what is new in one line."""
         context = self.context
         cache = f", {context.cache} cache" if context.cache else ""
-        queries = "" if context.phase == "decode" else context.queries
+        queries = ("" if context.phase == "decode" else context.queries) + context.of_layer
         return f"{context.device_name}, {context.dtype}, timing method {context.method}{cache}{queries}"
 
 
 def make_views(runs: Sequence[Run]) -> tuple[View, ...]:
-    """One view for each machine, timing method, dtype and phase, the one with most measured points first.
+    """One view for each of `APART` and machine, the one with most measured points first.
 
-    Numbers of two machines, methods or phases are never drawn together. Where runs of a machine measured the same
-    point, the last run's counts.
+    Numbers of two machines, methods, phases or scopes are never drawn together. Where runs of a machine measured the
+    same point, the last run's counts.
     """
     machines: dict[Any, list[Run]] = {}
     for run in runs:
@@ -132,7 +143,7 @@ def make_views(runs: Sequence[Run]) -> tuple[View, ...]:
     views = [
         _view(rows, device_runs)
         for device_runs in machines.values()
-        for _, rows in _points(device_runs).groupby(["method", "dtype", "phase"], sort=True)
+        for _, rows in _points(device_runs).groupby(list(APART), sort=True, dropna=False)
     ]
     return tuple(sorted(views, key=lambda view: -int((view.frame["status"] == "ok").sum())))
 
@@ -183,6 +194,8 @@ def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series
         method=first["method"],
         cache=_mode(rows["cache"].dropna()),
         phase=first["phase"],
+        scope=first["scope"],
+        hidden_size=_only(rows["hidden_size"].dropna()),
         q_len=_only(rows["q_len"]),
         kv_len=_only(rows["kv_len"]),
         ceilings=ceilings[-1] if ceilings else None,

@@ -36,6 +36,7 @@ STYLES: tuple[Style, ...] = (
     Style("mla", "absorbed", "#D55E00", "D", "-", width=2.8),
     Style("mla", "recompute", "#E69F00", "^", (0, (5, 2, 1, 2, 1, 2))),
     Style("mla", "expanded", "#009E73", "X", (0, (7, 2))),
+    Style("mla", "premultiplied", "#F0E442", "P", (0, (3, 2, 1, 2))),
 )
 """One row a series, in the order of legends."""
 

@@ -16,7 +16,7 @@ FORMATS = ("html", "png", "svg")
 DEFAULT_FORMATS = ("html", "png")
 PAGE_NAME = "report.html"
 MOST_VIEWS = 4
-"""Machines, methods, dtypes and phases with figures of their own; more would bury the reader."""
+"""Views with figures of their own; more would bury the reader."""
 
 
 def write_report(
@@ -47,7 +47,8 @@ def slug(view: View) -> str:
     """What tells the files of this view from those of the others."""
     context = view.context
     phase = "" if context.phase == "decode" else context.phase
-    text = f"{context.device_name} {context.dtype} {context.method} {phase}".lower()
+    scope = "" if context.hidden_size is None else f"{context.scope} {context.hidden_size}"
+    text = f"{context.device_name} {context.dtype} {context.method} {phase} {scope}".lower()
     return "-".join("".join(c if c.isalnum() else " " for c in text).split())
 
 

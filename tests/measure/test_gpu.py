@@ -60,6 +60,33 @@ def test_every_kernel_of_the_suite_is_right_and_timed(worker: Worker, axes: dict
             assert len(record.timing.sm_clocks_mhz) == len(record.timing.samples_us)
 
 
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"kv_len": (1000,), "batch": (3,)},
+        {"kv_len": (700,), "batch": (9,), "kv_len_dist": ("ragged",), "q_len": (2,), "dtype": ("float16",)},
+        {"phase": ("prefill",), "kv_len": (500,), "q_len": (200,), "batch": (3,), "kv_len_dist": ("ragged",)},
+    ],
+)
+def test_whole_layers_are_right_and_their_parts_timed(worker: Worker, axes: dict[str, tuple[int | str, ...]]) -> None:
+    dimensions = {"scope": ("layer",), "hidden_size": (1024,), "q_lora_rank": (512,)}
+    forms = {"form": ("absorbed", "premultiplied", "recompute", "expanded")}
+    for case in make_cases({**SHAPES, **forms, **dimensions, **axes}):
+        for kernel in kernels_for(case, "cuda"):
+            record = measure(worker, case, kernel.name)
+            assert (record.status, record.reason) == ("ok", ""), f"{case.label}, {kernel.name}"
+            assert record.timing is not None
+            assert [part.name for part in record.parts] == [part.name for part in case.parts]
+            assert all(part.latency_us > 0 for part in record.parts)
+
+
+def test_peers_are_cores_of_layers_where_they_are_installed(worker: Worker) -> None:
+    (case,) = make_cases({"scope": ("layer",), "kv_len": (1000,), "batch": (3,)}, ["deepseek-v2-lite"])
+    for kernel in kernels_for(case, "cuda", ["peers"]):
+        record = measure(worker, case, kernel.name)
+        assert record.status in ("ok", "unsupported", "unavailable"), f"{kernel.name}: {record.reason}"
+
+
 def test_a_cuda_fault_does_not_spoil_the_next_point(worker: Worker) -> None:
     case = make_cases({"num_q_heads": (16,), "kv_len": (200,)})[0]
     fault = measure(worker, case, "faulting")

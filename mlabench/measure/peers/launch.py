@@ -32,6 +32,13 @@ class OwnOutputs:
         """What further calls write: the results of every captured call, which its replays write; else of the last."""
         return tuple(self._captured) or ((self._last,) if self._last else ())
 
+    @property
+    def latest(self) -> Outputs:
+        """What the last call wrote, be it captured or not: what comes behind it in the same graph reads this."""
+        if self._last is None:
+            raise RuntimeError("nothing was called yet")
+        return self._last
+
     def __call__(self) -> None:
         """Enqueue the work on the current stream."""
         # Let go first, so that the allocator hands out the same memory again, poison and all.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     """Latency against kv_len, both logarithmic, one line a series and one panel a batch size."""
-    label = f"{context.phase} latency, one layer"
+    label = f"{context.phase} latency, one {'whole ' if context.scope == 'layer' else ''}layer"
     return line_panels(one_head_count(frame, context), context, "latency_us", label, _finish)
 
 
