@@ -4,7 +4,8 @@
   the shape
 - `mla_decode_gluon_few_rows`, `mla_decode_gluon`, `mla_decode_triton`: that on Hopper, for few rows and for many, and
   for the rest; `mla_decode_torch`: the same in plain torch
-- `mla_recompute_decode_torch`: MLA that expands K and V from the latent cache at every step
+- `mla_recompute_decode_torch`: MLA that expands K and V from the latent cache at every step; `mla_recompute_prefill`:
+  the same in prefill, then `grouped_prefill`
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
 - `grouped_prefill`: prefill of the same, packed and causal, by one of the next two; `grouped_prefill_gluon`: on Hopper;
   `grouped_prefill_triton`: the rest

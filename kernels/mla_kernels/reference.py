@@ -89,20 +89,37 @@ def mla_recompute_decode(q, kv_cache, kv_b_proj, block_table, kv_lens, v_head_di
     times the latent, followed by the rope columns that all heads share; its values are the other rows times the
     latent. Returns out `[batch, q_len, num_q_heads, v_head_dim]` and lse.
     """
-    _, q_len, num_q_heads, _ = q.shape
+    batch, q_len = q.shape[:2]
+    starts = torch.arange(batch + 1) * q_len
+    out, lse = mla_recompute_prefill(
+        q.flatten(0, 1), kv_cache, kv_b_proj, block_table, kv_lens, starts, v_head_dim, softmax_scale
+    )
+    return out.unflatten(0, (batch, q_len)), lse.unflatten(0, (batch, q_len))
+
+
+def mla_recompute_prefill(q, kv_cache, kv_b_proj, block_table, kv_lens, q_starts, v_head_dim, softmax_scale):
+    """The same for packed requests: q `[total_q, num_q_heads, qk_nope_head_dim + qk_rope_head_dim]`, as
+    `grouped_prefill`. Returns out `[total_q, num_q_heads, v_head_dim]` and lse `[total_q, num_q_heads]`.
+    """
+    _, num_q_heads, qk_head_dim = q.shape
     kv_lora_rank, nope_dim = kv_b_proj.shape[2], kv_b_proj.shape[1] - v_head_dim
     out, lse = _empty_results(q, v_head_dim)
-    for b, kv_len in enumerate(kv_lens.tolist()):
+    for b, ((start, stop), kv_len) in enumerate(zip(pairwise(q_starts.tolist()), kv_lens.tolist(), strict=True)):
         cached = _gather(kv_cache, _slots(block_table[b], kv_len, kv_cache.shape[1]))
         latent, rope = cached[:, :kv_lora_rank], cached[:, kv_lora_rank:]  # [kv_len, ...]
-        step = reference_memory.heads_at_once(q_len, kv_len, q.shape[3] + kv_b_proj.shape[1])
+        block = min(stop - start, reference_memory.queries_at_once(kv_len, 1))
+        step = reference_memory.heads_at_once(block, kv_len, qk_head_dim + kv_b_proj.shape[1])
         for h in range(0, num_q_heads, step):
             heads = slice(h, min(h + step, num_q_heads))
             expanded = latent @ kv_b_proj[heads].double().transpose(1, 2)  # [heads, kv_len, nope + v]
             k = torch.cat((expanded[..., :nope_dim], rope.expand(expanded.shape[0], -1, -1)), dim=2)
-            o, e = _attend(q[b, :, heads].double().transpose(0, 1), k, expanded[..., nope_dim:], softmax_scale, q_len)
-            out[b, :, heads] = o.transpose(0, 1)
-            lse[b, :, heads] = e.transpose(0, 1)
+            for first in range(start, stop, max(block, 1)):
+                queries = slice(first, min(first + block, stop))
+                count, seen = queries.stop - first, max(0, kv_len - (stop - queries.stop))
+                rows = q[queries, heads].double().transpose(0, 1)
+                o, e = _attend(rows, k[:, :seen], expanded[:, :seen, nope_dim:], softmax_scale, count)
+                out[queries, heads] = o.transpose(0, 1)
+                lse[queries, heads] = e.transpose(0, 1)
     return out, lse
 
 

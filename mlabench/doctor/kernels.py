@@ -21,6 +21,7 @@ SMALL_CASES: Mapping[str, Mapping[str, Value]] = {
     "mla_recompute": {"variant": "mla", "form": "recompute"},
     "grouped_prefill": {"phase": "prefill", "variant": "gqa", "num_kv_heads": 4, "q_len": 50},
     "mla_absorbed_prefill": {"phase": "prefill", "variant": "mla", "form": "absorbed", "q_len": 50},
+    "mla_recompute_prefill": {"phase": "prefill", "variant": "mla", "form": "recompute", "q_len": 50},
 }
 """For each contract the axes that its kernels are tried on, beside `SMALL_SHAPE`."""
 

@@ -17,6 +17,7 @@ REFERENCES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "mla_recompute": ("mla_recompute_decode", ("v_head_dim",)),
     "grouped_prefill": ("grouped_prefill", ()),
     "mla_absorbed_prefill": ("mla_absorbed_prefill", ("kv_lora_rank",)),
+    "mla_recompute_prefill": ("mla_recompute_prefill", ("v_head_dim",)),
 }
 """For each contract the function of `mla_kernels.reference`, and the sizes it takes beside the tensors."""
 

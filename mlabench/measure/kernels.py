@@ -142,6 +142,21 @@ KERNELS: tuple[Kernel, ...] = (
         devices=("cuda", "cpu"),
         writes_lse=False,
     ),
+    Kernel(
+        "mla_recompute_prefill",
+        "chosen",
+        "mla_recompute_prefill",
+        "mla_kernels.mla_recompute_prefill:bind",
+        package="triton",
+    ),
+    Kernel(
+        "mla_recompute_prefill_torch",
+        "torch",
+        "mla_recompute_prefill",
+        "mla_kernels.mla_recompute_prefill:bind_torch",
+        devices=("cuda", "cpu"),
+        writes_lse=False,
+    ),
 )
 """The suite's own kernels."""
 
