@@ -47,4 +47,4 @@ gate: $(VENV)/installed ## Hold RUN (default: the newest run) against BASELINE (
 	@$(BIN)/mlabench gate $(RUN) $(if $(BASELINE),--baseline $(BASELINE))
 
 clean: ## Remove the environment and throw-away runs
-	rm -rf $(VENV) build results/runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build results/runs .pytest_cache .hypothesis .mypy_cache .ruff_cache

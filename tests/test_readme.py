@@ -14,6 +14,11 @@ import pytest
 from mlabench.machine.ceilings import ridge_flops_per_byte
 from mlabench.measure.config import load_config
 from mlabench.measure.kernels import PEERS
+from mlabench.predict.calibrate import calibrate
+from mlabench.predict.crossovers import find_crossovers
+from mlabench.predict.hardware import choose_gpus
+from mlabench.predict.presets import choose_models
+from mlabench.predict.rows import make_points
 from mlabench.records.frame import rows
 from mlabench.records.store import Run, load_run
 from mlabench.units import format_bandwidth, format_flop_rate, format_latency, format_percent
@@ -119,6 +124,31 @@ def test_sweep_commands_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip("names the reader's own kernel")
     extra = [word for word in ("--device", "cpu", "--dry-run") if word not in words]
     assert call(monkeypatch, *words, *extra) == 0
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    mlabench (predict .*)$", README, re.M))
+def test_predict_commands_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert call(monkeypatch, *shlex.split(line, comments=True)) == 0
+
+
+def test_what_is_predicted_is_what_the_code_predicts() -> None:
+    gpus = choose_gpus(["h200-sxm"])
+    found = find_crossovers(make_points(choose_models(["deepseek-v3"]), {}), gpus)
+    at = {(crossover.crossover, crossover.against, crossover.kv_len): crossover.at for crossover in found}
+    assert f"from {at['compute_bound_heads', None, None]:.0f} heads" in TEXT
+    assert f"up to {at['absorbed_new_tokens', 'mla recompute', None]:.0f} new tokens" in TEXT
+    assert at["grouped_cache_tp", "gqa-8", None] == 4
+    assert "from four ranks on each caches less of GQA-8 (1,024 B) than of MLA (1,152 B)" in TEXT
+    calibration = calibrate(baseline(), gpus[0])
+    mean = format_percent(calibration.mean_absolute_error, 1)
+    assert (
+        f"{calibration.points} cases, each predicted from the half that it is not in, the mean error is {mean}" in TEXT
+    )
+    errors = [(e.mean_absolute_error, e.regime, fit.contract) for fit in calibration.fits.values() for e in fit.errors]
+    worst, regime, contract = max(errors)
+    assert (regime, contract) == ("launch", "mla_absorbed")
+    assert f"worst, at {format_percent(worst, 1)}, where MLA's calls are so short" in TEXT
 
 
 def test_a_kernel_of_your_own_is_short_and_installs_and_is_right(tmp_path: Path) -> None:

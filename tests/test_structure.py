@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("cli",),
     ("doctor", "machine_code"),
-    ("measure", "verdict", "report"),
+    ("measure", "verdict", "report", "predict"),
     ("records",),
     ("cases", "machine"),
     ("units", "errors", "stats", "__init__"),

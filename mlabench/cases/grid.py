@@ -1,7 +1,7 @@
 """From axes and model presets to the tuple of cases that a sweep measures."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlabench.cases.axes import Value
@@ -46,16 +46,24 @@ def make_cases(axes: Mapping[str, Sequence[Value]], models: Sequence[str] = (), 
     cases: dict[Case, tuple[str, ...]] = {}
     for model in models or (None,):
         preset = preset_shape(model) if model else {}
-        for values in itertools.product(*axes.values()):
-            shape: dict[str, Any] = {**DEFAULT_SHAPE, **preset, **dict(zip(axes, values, strict=True))}
-            if shape["phase"] == "prefill" and "q_len" not in axes:
-                shape["q_len"] = shape["kv_len"]
-            if (case := _make_case(shape, axes, where)) is None:
-                continue
+        for case in cases_of(preset, axes, where):
             own = (model,) if model and _keeps(case, preset) else ()
             cases[case] = tuple(dict.fromkeys((*cases.get(case, ()), *own)))
     named = tuple(Case.from_fields(case.to_fields(), models=names) for case, names in cases.items())
     return keep_where(named, where) if where else named
+
+
+def cases_of(preset: Mapping[str, Any], axes: Mapping[str, Sequence[Value]], where: str = "") -> Iterator[Case]:
+    """A case for every combination of the axes' values with the sizes of a preset; without what `where` lets fail.
+
+    Two combinations may give the same case. Raises `UsageError` as `make_cases` does.
+    """
+    for values in itertools.product(*axes.values()):
+        shape: dict[str, Any] = {**DEFAULT_SHAPE, **preset, **dict(zip(axes, values, strict=True))}
+        if shape["phase"] == "prefill" and "q_len" not in axes:
+            shape["q_len"] = shape["kv_len"]
+        if (case := _make_case(shape, axes, where)) is not None:
+            yield case
 
 
 def _make_case(shape: Mapping[str, Any], axes: Mapping[str, Sequence[Value]], where: str) -> Case | None:

@@ -13,6 +13,7 @@ from mlabench.cli.export import export
 from mlabench.cli.gate import gate
 from mlabench.cli.inspect import inspect
 from mlabench.cli.list import list_things
+from mlabench.cli.predict import predict
 from mlabench.cli.report import report
 from mlabench.cli.sweep import sweep
 from mlabench.errors import UsageError
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("sweep")(sweep)
+app.command("predict")(predict)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("ab")(ab)

@@ -6,17 +6,18 @@ from typing import Annotated, Literal
 import typer
 
 from mlabench.cli.show import print_table
-from mlabench.units import format_bytes
+from mlabench.units import format_bandwidth, format_bytes, format_flop_rate, format_number
 
 Listing = tuple[tuple[str, ...], Iterable[tuple[str, ...]]]
 
 
 def list_things(
     what: Annotated[
-        Literal["axes", "kernels", "models", "metrics"], typer.Argument(help="Which names to list.", show_default=False)
+        Literal["axes", "kernels", "models", "gpus", "metrics"],
+        typer.Argument(help="Which names to list.", show_default=False),
     ],
 ) -> None:
-    """List the axes, kernels, models or metrics by name.
+    """List the axes, kernels, models, GPUs or metrics by name.
 
     Example: mlabench list models
     """
@@ -74,6 +75,23 @@ def _models() -> Listing:
     return ("model", "variant", "query heads", "layers", "cache/token/layer", "cache/token, full attention"), rows
 
 
+def _gpus() -> Listing:
+    from mlabench.machine.datasheet import load_gpus
+
+    rows = [
+        (
+            name,
+            format_bandwidth(gpu["memory_bytes_per_s"]),
+            format_flop_rate(gpu["bfloat16_flops_per_s"]),
+            f"{format_number(gpu['bfloat16_flops_per_s'] / gpu['memory_bytes_per_s'])} FLOP/B",
+            format_bytes(gpu["memory_bytes"]),
+            gpu["source"],
+        )
+        for name, gpu in load_gpus().items()
+    ]
+    return ("gpu", "memory traffic", "dense bfloat16", "ridge", "memory", "source"), rows
+
+
 def _metrics() -> Listing:
     from mlabench.records.metrics import METRICS
 
@@ -84,5 +102,6 @@ LISTINGS: Mapping[str, Callable[[], Listing]] = {
     "axes": _axes,
     "kernels": _kernels,
     "models": _models,
+    "gpus": _gpus,
     "metrics": _metrics,
 }

@@ -10,9 +10,10 @@ from typing import Any
 
 def find_datasheet(device_name: str) -> Mapping[str, Any]:
     """The published numbers of a GPU by its own name; empty for one that `gpus.toml` does not know."""
-    return next((gpu for gpu in _gpus().values() if re.search(gpu["name_pattern"], device_name)), {})
+    return next((gpu for gpu in load_gpus().values() if re.search(gpu["name_pattern"], device_name)), {})
 
 
 @cache
-def _gpus() -> Mapping[str, Mapping[str, Any]]:
+def load_gpus() -> Mapping[str, Mapping[str, Any]]:
+    """Every GPU by its preset's name; the keys are those of `gpus.toml`."""
     return tomllib.loads(files("mlabench.machine").joinpath("gpus.toml").read_text(encoding="utf-8"))

@@ -29,10 +29,16 @@ def test_every_command_has_a_help_text_with_an_example(
     assert f"Example: mlabench {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["axes", "kernels", "models", "metrics"])
+@pytest.mark.parametrize("what", ["axes", "kernels", "models", "gpus", "metrics"])
 def test_list(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "list", what) == 0
-    expected = {"axes": "kv_len", "kernels": "mla_decode_triton", "models": "deepseek-v3", "metrics": "latency_us"}
+    expected = {
+        "axes": "kv_len",
+        "kernels": "mla_decode_triton",
+        "models": "deepseek-v3",
+        "gpus": "h200-sxm",
+        "metrics": "latency_us",
+    }
     assert expected[what] in capsys.readouterr().out
 
 

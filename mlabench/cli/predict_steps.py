@@ -1,0 +1,225 @@
+"""What `mlabench predict` does with its options: the points, the rows, and how they are shown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mlabench.cases.axes import Value, merge_axes, parse_axis
+from mlabench.cases.case import VARIANTS
+from mlabench.cli.show import print_table
+from mlabench.errors import UsageError
+from mlabench.predict.crossovers import Crossover, find_crossovers
+from mlabench.predict.export import FORMATS
+from mlabench.predict.hardware import Gpu, choose_gpus, gpu_of_device
+from mlabench.predict.presets import NO_MODEL, choose_models
+from mlabench.predict.ranks import MOST_RANKS
+from mlabench.predict.rows import SPEEDUPS, Point, Row, make_points, predict_rows
+from mlabench.units import (
+    NOT_MEASURED,
+    format_bytes,
+    format_exact_bytes,
+    format_latency,
+    format_number,
+    format_percent,
+    format_ratio,
+    format_tokens,
+)
+
+if TYPE_CHECKING:
+    from mlabench.predict.calibrate import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options that say what is predicted, as they were given."""
+
+    axis_texts: tuple[str, ...]
+    models: tuple[str, ...]
+    gpus: tuple[str, ...]
+    tps: tuple[str, ...]
+    dps: tuple[str, ...]
+    where: str
+    models_file: Path | None
+    gpus_file: Path | None
+    calibrate: Path | None
+
+
+def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None:
+    """Print the rows, or the crossovers, and draw the plot. Raises `UsageError`."""
+    if crossovers and (plot or asked.calibrate):
+        raise UsageError("--crossovers are of the floors: leave --plot and --calibrate away")
+    if plot:
+        from mlabench.report.predicted import check_plot_path
+
+        check_plot_path(plot)
+    points = _points(asked)
+    gpus, calibration = _gpus_and_calibration(asked)
+    if crossovers:
+        _show_crossovers(find_crossovers(points, gpus), kind)
+        return
+    rows = list(predict_rows(points, gpus, calibration))
+    if plot:
+        from mlabench.report.predicted import plot_rows
+
+        plot_rows(rows, plot)
+        typer.echo(f"mlabench: drew {plot}", err=True)
+    if kind == "table":
+        _print_rows(rows)
+    else:
+        typer.echo(FORMATS[kind](rows), nl=False)
+
+
+def _points(asked: Asked) -> tuple[Point, ...]:
+    axes: dict[str, tuple[Value, ...]] = merge_axes(parse_axis(text) for text in asked.axis_texts)
+    models = choose_models(asked.models, asked.models_file) or (NO_MODEL,)
+    if models == (NO_MODEL,) and not {"variant", "form"} & set(axes):
+        axes["variant"] = tuple(VARIANTS)
+    tps, dps = _ranks("--tp", asked.tps), _ranks("--dp", asked.dps)
+    if points := make_points(models, axes, asked.where, tps, dps):
+        return points
+    raise UsageError(f"--where {asked.where!r} keeps nothing: ask for less")
+
+
+def _ranks(option: str, texts: Sequence[str]) -> tuple[int, ...]:
+    words = [word.strip() for text in texts for word in text.split(",")] or ["1"]
+    for word in words:
+        if not (word.isascii() and word.isdigit()) or not 1 <= int(word) <= MOST_RANKS:
+            raise UsageError(f"{option} {word!r} is no whole number from 1 to {MOST_RANKS}, or a list like 1,2,4,8")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _gpus_and_calibration(asked: Asked) -> "tuple[tuple[Gpu, ...], Calibration | None]":
+    if not asked.calibrate:
+        return choose_gpus(asked.gpus, asked.gpus_file), None
+    from mlabench.predict.calibrate import calibrate
+    from mlabench.records.store import load_run
+
+    measured = load_run(asked.calibrate)
+    for warning in measured.warnings:
+        typer.echo(f"mlabench: warning: {warning}", err=True)
+    own = gpu_of_device(measured.manifest.fingerprint.device_name, asked.gpus_file)
+    gpus = choose_gpus(asked.gpus, asked.gpus_file) if asked.gpus else (own,)
+    calibration = calibrate(measured, own)
+    if own not in gpus:
+        raise UsageError(f"{asked.calibrate} was measured on {own.name}: add --gpu {own.name}")
+    _tell_calibration(calibration)
+    return gpus, calibration
+
+
+def _tell_calibration(calibration: "Calibration") -> None:
+    """Say on standard error what was fitted and how far it is off, so that the rows stay alone on standard output."""
+    for fit in calibration.fits.values():
+        reached = fit.efficiency
+        errors = ", ".join(
+            f"{error.regime} {format_percent(error.mean_absolute_error, 1)} of {error.points}" for error in fit.errors
+        )
+        typer.echo(
+            f"mlabench: {fit.contract} ({', '.join(fit.kernels)}): {format_latency(reached.overhead_us)} a call, "
+            f"{format_percent(reached.bandwidth_share)} of the bandwidth, {format_percent(reached.flops_share)} of the "
+            f"FLOP rate, bend {format_number(reached.sharpness)}; mean error by regime: {errors}",
+            err=True,
+        )
+    for contract, points in calibration.left_out.items():
+        typer.echo(f"mlabench: {contract}: {points} measured cases are too few to fit", err=True)
+    typer.echo(
+        f"mlabench: {calibration.run} calibrates {calibration.gpu}: mean error "
+        f"{format_percent(calibration.mean_absolute_error, 1)} over {calibration.points} cases, each predicted from "
+        "the half that it is not in",
+        err=True,
+    )
+
+
+def _show_crossovers(found: Sequence[Crossover], kind: str) -> None:
+    if not found:
+        raise UsageError("nothing crosses over: no GPU gives a rate for the dtype, and no variant a cache to compare")
+    if kind != "table":
+        typer.echo(FORMATS[kind]([crossover.to_json() for crossover in found]), nl=False)
+        return
+    rows = [
+        (
+            crossover.model or NOT_MEASURED,
+            crossover.gpu or "any",
+            crossover.phase or "any",
+            _or_any(crossover.batch),
+            _or_any(crossover.q_len),
+            _or_any(crossover.tp),
+            crossover.axis,
+            format_number(crossover.at),
+            crossover.meaning,
+        )
+        for crossover in found
+    ]
+    print_table(("model", "gpu", "phase", "batch", "q_len", "tp", "what is varied", "at", "meaning"), rows)
+
+
+def _or_any(value: int | None) -> str:
+    return "any" if value is None else str(value)
+
+
+_VARIED: Mapping[str, tuple[Any, Callable[[Any], str]]] = {
+    "phase": ("decode", str),
+    "scope": ("core", str),
+    "batch": (None, str),
+    "q_len": (1, format_tokens),
+    "kv_len": (None, format_tokens),
+    "kv_len_dist": ("uniform", str),
+    "page_size": (64, str),
+    "dtype": ("bfloat16", str),
+    "tp": (1, str),
+    "dp": (1, str),
+}
+"""Columns of a table that are left out where every row has the usual value, and how each is written."""
+
+
+Column = tuple[str, Callable[[Row], str]]
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    columns = _columns(rows)
+    print_table([name for name, _ in columns], [[text(row) for _, text in columns] for row in rows])
+    speedup = "" if "latency_us" in rows[0] else "; vs: how many times longer the floor of that variant is, at its size"
+    print(f"Of one layer and rank{speedup}.")
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns of a table that the rows make worth showing: name, and a row's text."""
+    calibrated = "latency_us" in rows[0]
+    of_models = any(row["model"] for row in rows)
+    varied = [name for name, (usual, _) in _VARIED.items() if any(row[name] != usual for row in rows)]
+    speedups = [name for name, column in SPEEDUPS.items() if any(row[column] is not None for row in rows)]
+    cached: Column = ("cache/token", lambda row: format_bytes(row["kv_cache_bytes_per_token"], digits=6))
+    return [
+        *([("model", lambda row: row["model"] or NOT_MEASURED)] if of_models else []),
+        ("gpu", lambda row: row["gpu"]),
+        ("what", _what),
+        ("heads", lambda row: str(row["num_q_heads"])),
+        *((name, _text_of(name, _VARIED[name][1])) for name in varied),
+        ("cache/token/layer", lambda row: format_exact_bytes(row["kv_cache_bytes_per_token_per_layer"])),
+        *([cached] if of_models else []),
+        ("moved", lambda row: format_bytes(row["bytes_moved"])),
+        ("FLOP", lambda row: format_number(row["flops"])),
+        ("FLOP/B", lambda row: format_number(row["arithmetic_intensity_flops_per_byte"])),
+        ("floor", _text_of("floor_us", format_latency)),
+        ("bound", lambda row: row["bound"] or NOT_MEASURED),
+        *(_CALIBRATED if calibrated else [(f"vs {name}", _text_of(SPEEDUPS[name], format_ratio)) for name in speedups]),
+    ]
+
+
+def _text_of(name: str, text: Callable[[Any], str]) -> Callable[[Row], str]:
+    return lambda row: text(row[name])
+
+
+def _what(row: Row) -> str:
+    if row["variant"] == "gqa":
+        return f"gqa-{row['num_kv_heads']}"
+    return f"{row['variant']} {row['form']}" if row["form"] else str(row["variant"])
+
+
+def _interval(row: Row) -> str:
+    return f"{format_latency(row['latency_us_low'])} to {format_latency(row['latency_us_high'])}"
+
+
+_CALIBRATED: tuple[Column, ...] = (("latency", _text_of("latency_us", format_latency)), ("90% interval", _interval))

@@ -1,0 +1,1 @@
+"""What attention costs, from arithmetic alone: floors under published ceilings, and where variants cross over."""

@@ -1,0 +1,115 @@
+"""Presets from the `config.json` of a Hugging Face checkpoint on disk."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlabench.errors import UsageError, near_names
+from mlabench.predict.files import read_object
+
+Config = Mapping[str, Any]
+Preset = dict[str, Any]
+
+
+def read_config(path: Path) -> Preset:
+    """A model preset, with the keys of `models.toml`.
+
+    Raises `UsageError` for a file that cannot be read, an architecture that is not in `ARCHITECTURES`, and a size that
+    is missing or no whole number.
+    """
+    whole = read_object(path, "--model")
+    config = whole.get("text_config", whole)
+    if not isinstance(config, dict):
+        raise UsageError(f"--model {path}: its text_config is no object")
+    model_type = config.get("model_type", whole.get("model_type"))
+    if not isinstance(model_type, str):
+        raise UsageError(f"--model {path} has no model_type: it is no config.json of a Hugging Face checkpoint")
+    if model_type not in ARCHITECTURES:
+        raise UsageError(
+            f"--model {path} is of the architecture {model_type!r}, which is not supported: "
+            f"{near_names(model_type, ARCHITECTURES)}; describe the model in a file for --models"
+        )
+    return {**ARCHITECTURES[model_type](_Sizes(path, config)), "source": str(path)}
+
+
+class _Sizes:
+    """The whole numbers of a config; errors name the file."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self._path, self._config = path, config
+
+    def one_of(self, *names: str, default: int | None = None) -> int:
+        """The first of the names that the config gives. Raises `UsageError` for none, or for no positive number."""
+        for name in names:
+            if (value := self._config.get(name)) is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UsageError(f"--model {self._path}: {name} is {value!r}, and no positive whole number")
+            return value
+        if default is None:
+            raise UsageError(f"--model {self._path} has no {' or '.join(names)}")
+        return default
+
+    def says(self, name: str, default: bool = False) -> bool:
+        """Whether a switch is on."""
+        return bool(self._config.get(name, default))
+
+
+def _layers(sizes: _Sizes) -> Preset:
+    layers = sizes.one_of("num_hidden_layers", "num_layers", "n_layer")
+    hidden_size = sizes.one_of("hidden_size", "n_embd")
+    return {"num_layers": layers, "hidden_size": hidden_size}
+
+
+def _mla(sizes: _Sizes) -> Preset:
+    heads = sizes.one_of("num_attention_heads")
+    common = _layers(sizes)
+    ranks = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim")
+    q_lora_rank = sizes.one_of("q_lora_rank", default=0)
+    return {
+        "variant": "mla",
+        **common,
+        "num_q_heads": heads,
+        **{name: sizes.one_of(name) for name in ranks},
+        "v_head_dim": sizes.one_of("v_head_dim", default=common["hidden_size"] // heads),
+        **({"q_lora_rank": q_lora_rank} if q_lora_rank else {}),
+    }
+
+
+def _longcat(sizes: _Sizes) -> Preset:
+    """Two MLA blocks a layer; `num_hidden_layers`, where it is given, counts the blocks."""
+    layers = sizes.one_of("num_layers")
+    return {**_mla(sizes), "num_layers": layers, "num_attention_layers": 2 * layers}
+
+
+def _grouped(sizes: _Sizes, num_kv_heads: int | None = None) -> Preset:
+    heads = sizes.one_of("num_attention_heads", "n_head")
+    common = _layers(sizes)
+    num_kv_heads = num_kv_heads or sizes.one_of("num_key_value_heads", "num_kv_heads", default=heads)
+    variant = "mha" if num_kv_heads == heads else "mqa" if num_kv_heads == 1 else "gqa"
+    head_dim = sizes.one_of("head_dim", default=common["hidden_size"] // heads)
+    return {"variant": variant, **common, "num_q_heads": heads, "num_kv_heads": num_kv_heads, "head_dim": head_dim}
+
+
+def _falcon(sizes: _Sizes) -> Preset:
+    """One KV head under `multi_query`, unless the newer decoder counts its own."""
+    if sizes.says("new_decoder_architecture"):
+        return _grouped(sizes)
+    one = sizes.says("multi_query", default=True)
+    return _grouped(sizes, 1 if one else sizes.one_of("num_attention_heads", "n_head"))
+
+
+def _bigcode(sizes: _Sizes) -> Preset:
+    return _grouped(sizes, 1 if sizes.says("multi_query", default=True) else sizes.one_of("n_head"))
+
+
+ARCHITECTURES: Mapping[str, Callable[[_Sizes], Preset]] = {
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2"), _mla),
+    **dict.fromkeys(("glm_moe_dsa", "glm4_moe_lite", "minicpm3", "youtu", "youtu_llm"), _mla),
+    "longcat_flash": _longcat,
+    **dict.fromkeys(("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "gpt_oss"), _grouped),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text"), _grouped),
+    "falcon": _falcon,
+    "gpt_bigcode": _bigcode,
+}
+"""How each `model_type` is read: those of the models in `models.toml`."""

@@ -1,0 +1,168 @@
+"""`mlabench predict`: what it prints in each format, what it refuses, and that it needs neither torch nor a GPU."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.commands import ROOT, call
+
+BASELINE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
+
+KEYS = {
+    *("model", "gpu", "variant", "form", "phase", "batch", "q_len", "kv_len", "dtype", "tp"),
+    *("kv_cache_bytes_per_token_per_layer", "kv_cache_bytes_per_token", "kv_cache_bytes", "bytes_moved", "flops"),
+    *("arithmetic_intensity_flops_per_byte", "floor_us", "bound"),
+}
+
+
+class Predict:
+    """`mlabench predict ARGUMENTS` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """Standard output and error."""
+        assert call(self._monkeypatch, "predict", *arguments) == code
+        captured = self._capsys.readouterr()
+        return captured.out, captured.err
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        return json.loads(self(*arguments, "--format", "json")[0])
+
+
+@pytest.fixture
+def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Predict:
+    return Predict(monkeypatch, capsys)
+
+
+def test_without_anything_the_variants_stand_side_by_side(predict: Predict) -> None:
+    rows = predict.rows()
+    assert [row["variant"] for row in rows] == ["mha", "gqa", "mqa", "mla"]
+    assert {row["gpu"] for row in rows} == {"h200-sxm"}
+
+
+def test_json_is_a_list_of_rows_in_every_combination(predict: Predict) -> None:
+    models = ("--model", "deepseek-v3", "--model", "llama-3.1-405b")
+    rows = predict.rows(*models, "--gpu", "h200", "--gpu", "a100", "--tp", "1,8", "-a", "batch=1,32")
+    assert len(rows) == 2 * 2 * 2 * 2
+    assert all(set(row) >= KEYS for row in rows)
+    assert {row["form"] for row in rows if row["variant"] == "gqa"} == {None}
+    assert {row["kv_cache_bytes_per_token"] for row in rows if row["tp"] == 1} == {70_272, 516_096}
+
+
+def test_csv_and_markdown_have_the_same_rows(predict: Predict) -> None:
+    arguments = ("--model", "deepseek-v3", "-a", "kv_len[pow2]=10:12")
+    rows = predict.rows(*arguments)
+    table = list(csv.DictReader(io.StringIO(predict(*arguments, "--format", "csv")[0])))
+    assert [row["flops"] for row in table] == [str(row["flops"]) for row in rows]
+    assert table[0]["num_kv_heads"] == ""
+    markdown = predict(*arguments, "--format", "md")[0].splitlines()
+    assert len(markdown) == 2 + len(rows)
+    assert markdown[0].split("|")[1].strip() == "model"
+
+
+def test_the_table_shows_what_varies(predict: Predict) -> None:
+    output, _ = predict("--model", "deepseek-v3", "--tp", "1,8")
+    assert "70.272 kB" in output
+    assert "1,152 B" in output
+    header = next(line for line in output.splitlines() if "floor" in line)
+    assert " tp " in header
+    assert " dtype " not in header
+    assert "vs gqa" in header
+    assert "vs mla" not in header
+
+
+def test_crossovers_are_a_list_of_their_own(predict: Predict) -> None:
+    found = predict.rows("--model", "deepseek-v3", "--crossovers")
+    by_kind = {row["crossover"]: row for row in found}
+    assert set(by_kind) == {"kv_len_overtakes", "compute_bound_heads", "absorbed_new_tokens", "grouped_cache_tp"}
+    assert by_kind["compute_bound_heads"]["at"] == pytest.approx(109.125)
+    output, _ = predict("--model", "deepseek-v3", "--crossovers")
+    assert "compute-bound from 109 heads" in output
+    assert "up to 171 new tokens behind a long prefix" in output
+
+
+def test_a_calibration_adds_latencies_and_tells_its_errors_apart(predict: Predict) -> None:
+    arguments = ("--model", "deepseek-v3", "-a", "batch=128", "-a", "kv_len=8192", "--calibrate", str(BASELINE))
+    output, errors = predict(*arguments, "--gpu", "h200", "--gpu", "a100", "--format", "json")
+    h200, a100 = json.loads(output)
+    assert h200["latency_us_low"] < h200["latency_us"] < h200["latency_us_high"]
+    # The run measured 807 us there.
+    assert h200["latency_us"] == pytest.approx(807, rel=0.15)
+    assert a100["latency_us"] is a100["latency_us_low"] is None
+    assert "mla_absorbed (mla_decode_triton)" in errors
+    assert "over 451 cases, each predicted from the half that it is not in" in errors
+    table, _ = predict(*arguments)
+    assert "90% interval" in table
+
+
+def test_a_config_and_a_models_file_are_read(predict: Predict, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config.write_text(json.dumps({"model_type": "llama", **sizes}))
+    models = tmp_path / "mine.toml"
+    models.write_text('[mine]\nvariant = "mqa"\nnum_layers = 3\nnum_q_heads = 4\nhead_dim = 16\n')
+    one, other = predict.rows("--model", str(config), "--model", "mine", "--models", str(models))
+    assert (one["variant"], one["kv_cache_bytes_per_token"]) == ("mha", 2 * 2 * 4 * 16 * 2)
+    assert (other["model"], other["kv_cache_bytes_per_token"]) == ("mine", 3 * 2 * 16 * 2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_plot_is_drawn(predict: Predict, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"floors.{suffix}"
+    _, errors = predict("-a", "kv_len[pow2]=10:14", "--plot", str(path))
+    assert path.stat().st_size > 10_000
+    assert f"drew {path}" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--model", "deepseek-v33"), "unknown model 'deepseek-v33': did you mean"),
+        (("--gpu", "v100"), "unknown GPU 'v100'"),
+        (("--model", "llama-3.1-8b", "--tp", "3"), "choose among 1, 2, 4, 8, 16, 32"),
+        (("--model", "llama-3.1-8b", "--tp", "3", "--crossovers"), "choose among 1, 2, 4, 8, 16, 32"),
+        (("--tp", "0"), "--tp '0' is no whole number"),
+        (("--dp", "1,two"), "--dp 'two' is no whole number"),
+        (("-a", "tp=2"), "unknown axis 'tp'"),
+        (("-a", "batch=0"), "batch=0 must be a positive whole number"),
+        (("-a", "q_len=8", "-a", "kv_len=4"), "kv_len 4 is under q_len 8"),
+        (("--where", "batch > 1"), "keeps nothing"),
+        (("--model", "./nowhere/config.json"), "No such file"),
+        (("--models", "nowhere.toml"), "No such file"),
+        (("--gpus", "nowhere.toml"), "No such file"),
+        (("--calibrate", "nowhere"), "is not a run directory"),
+        (("--calibrate", str(BASELINE), "--gpu", "a100"), "was measured on h200-sxm: add --gpu h200-sxm"),
+        (("--calibrate", str(BASELINE), "--crossovers"), "leave --plot and --calibrate away"),
+        (("--plot", "floors.pdf"), "name it floors.png or floors.svg"),
+        (("--plot", "nowhere/floors.png"), "there is no folder nowhere"),
+        (("--plot", "floors.png", "-a", "dtype=float32"), "would have 0 lines"),
+    ],
+)
+def test_bad_input_is_one_line(predict: Predict, arguments: tuple[str, ...], complaint: str) -> None:
+    output, errors = predict(*arguments, code=2)
+    assert output == ""
+    (line,) = errors.splitlines()
+    assert line.startswith("mlabench: error: ")
+    assert complaint in line
+
+
+def test_neither_torch_nor_anything_slow_is_loaded() -> None:
+    code = """
+import sys
+from mlabench.cli.app import main
+sys.argv = ["mlabench", "predict", "--model", "all", "--gpu", "all", "--format", "json"]
+main()
+"""
+    check = "\nprint([n for n in ('torch', 'triton', 'pandas', 'matplotlib', 'numpy') if n in sys.modules])"
+    quiet = code.replace("main()\n", "try:\n    main()\nexcept SystemExit:\n    pass") + check
+    done = subprocess.run([sys.executable, "-c", quiet], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert len(json.loads(done.stdout.rpartition("[]")[0])) == 34 * 6

@@ -1,0 +1,67 @@
+"""The plot of a prediction: which lines, under which names, along which axis."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlabench.cases.axes import Value
+from mlabench.errors import UsageError
+from mlabench.predict.hardware import choose_gpus
+from mlabench.predict.presets import NO_MODEL, choose_models
+from mlabench.predict.rows import make_points, predict_rows
+from mlabench.report import predicted
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Plots the rows of some axes and gives the figure's axes back."""
+    from matplotlib.figure import Figure
+
+    kept: list[Figure] = []
+    make = predicted.new_figure
+    monkeypatch.setattr(predicted, "new_figure", lambda *size: kept.append(make(*size)) or kept[-1])
+
+    def draw(*models: str, tps: tuple[int, ...] = (1,), **axes: tuple[Value, ...]) -> Any:
+        points = make_points(choose_models(models) or (NO_MODEL,), axes, tps=tps)
+        predicted.plot_rows(list(predict_rows(points, choose_gpus(["h200"]))), tmp_path / "plot.svg")
+        return kept[-1].axes[0]
+
+    return draw
+
+
+def names(axes: Any) -> list[str]:
+    return [line.get_label() for line in axes.get_lines()]
+
+
+def test_a_line_for_each_variant_in_its_own_look(drawn: Any) -> None:
+    axes = drawn(variant=("gqa", "mla"), kv_len=(1024, 2048, 4096))
+    assert names(axes) == ["gqa-8", "mla absorbed"]
+    assert axes.get_xlabel() == "kv_len (cached tokens)"
+    assert [line.get_color() for line in axes.get_lines()] == ["#0072B2", "#D55E00"]
+    assert "h200-sxm" in axes.get_title()
+
+
+def test_names_tell_what_differs_and_no_more(drawn: Any) -> None:
+    axes = drawn("deepseek-v3", "llama-3.1-405b", batch=(1, 8), kv_len=(1024, 2048, 4096))
+    assert names(axes) == [
+        *("deepseek-v3 mla absorbed, batch 1", "deepseek-v3 mla absorbed, batch 8"),
+        *("llama-3.1-405b gqa-8, batch 1", "llama-3.1-405b gqa-8, batch 8"),
+    ]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == 4
+
+
+def test_ranks_lie_along_x_where_they_vary_most(drawn: Any) -> None:
+    axes = drawn("llama-3.1-405b", tps=(1, 2, 4, 8))
+    assert axes.get_xlabel() == "tp (ranks)"
+    assert [list(line.get_xdata()) for line in axes.get_lines()] == [[1, 2, 4, 8]]
+
+
+def test_whole_prompts_are_one_line(drawn: Any) -> None:
+    axes = drawn(phase=("prefill",), kv_len=(1024, 2048, 4096))
+    assert names(axes) == ["mla absorbed"]
+
+
+def test_more_lines_than_can_be_told_apart_are_refused(drawn: Any) -> None:
+    with pytest.raises(UsageError, match="would have 22 lines, and takes 1 to 21"):
+        drawn(batch=tuple(range(1, 23)), kv_len=tuple(range(1024, 1024 + 23)))
