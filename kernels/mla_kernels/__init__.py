@@ -9,9 +9,11 @@
 - `grouped_decode_triton`, `grouped_decode_torch`: MHA, GQA, MQA, and MLA's expanded form
 - `grouped_prefill`: prefill of the same, packed and causal, by one of the next two; `grouped_prefill_gluon`: on Hopper;
   `grouped_prefill_triton`: the rest
-- `mla_prefill_gluon`: prefill of absorbed MLA on Hopper
+- `mla_prefill`: prefill of absorbed MLA, by one of the next two; `mla_prefill_gluon`: on Hopper;
+  `mla_prefill_triton`: the rest
 - `mla_prefill_torch`, `grouped_prefill_torch`: prefill of absorbed MLA and of grouped attention in plain torch
 - `reference`: float64 references of all, for checking
+- `mla_triton_tiles`: what the Triton kernels of absorbed MLA do with rows and the tokens that they see
 - `online_softmax`: what the Triton kernels do with one block of the cache
 - `gluon_sm90`, `packed_gluon`: what the Gluon kernels share; how those of prefill find their rows
 - `paged_gluon`, `mla_gluon_bind`: how the Gluon kernels of MLA read pages, and are bound

@@ -96,10 +96,8 @@ def check_mla(q, kv_cache, block_table, kv_lens, out, lse, q_starts=None) -> Non
         tables["q_starts"] = q_starts
     check_shape("out", out, *queries, num_q_heads, None)
     check_shape("lse", lse, *queries, num_q_heads)
-    for name, tensor, dtype in (
-        ("kv_cache", kv_cache, q.dtype),
-        ("out", out, q.dtype),
-        ("lse", lse, torch.float32),
-        *((name, tensor, torch.int32) for name, tensor in tables.items()),
-    ):
-        check_dtype(name, tensor, dtype)
+    for name, tensor in (("kv_cache", kv_cache), ("out", out)):
+        check_dtype(name, tensor, q.dtype)
+    check_dtype("lse", lse, torch.float32)
+    for name, tensor in tables.items():
+        check_dtype(name, tensor, torch.int32)

@@ -6,39 +6,22 @@ heads, and its first `kv_lora_rank` columns are the values too, so a block of th
 
 A program owns BLOCK_M rows (query tokens x heads, flattened) and a run of KV blocks (see split_kv). Blocks that every
 row sees whole take a loop without masks, fed by TMA where a block lies within a page; the last ones take a masked loop
-that zero-fills unused slots.
+in which the last token stands in for unused slots (see mla_triton_tiles).
 """
 
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.launch import Launch, check_mla
-from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
+from mla_kernels.mla_triton_tiles import attend_tokens, cache_tiles, check_config, check_supported, shared_bytes
+from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, max_shared_bytes
 from mla_kernels.split_kv import (
     bind_partials,
     most_splits,
     num_sms,
     part_bounds,
 )
-
-
-@triton.jit
-def _attend(
-    q_nope, q_rope, k_nope, k_rope, seen, m, row_sum, acc, scale_log2, always,
-    SWAP: tl.constexpr, UNCHAIN: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Fold one block of the cache into the running maximum, sum and output."""
-    TOKENS: tl.constexpr = 0 if SWAP else 1
-    # scaled apart: as one accumulator, Triton would lay the two products out differently and convert between them
-    s = scores(q_rope, k_rope, SWAP, PRECISION) * scale_log2
-    s += scores(q_nope, k_nope, SWAP, PRECISION) * scale_log2
-    if MASKED:
-        s = tl.where(seen, s, -float("inf"))
-    m, fade, p, row_sum = weigh_scores(s, m, row_sum, k_nope, always, TOKENS, UNCHAIN)
-    acc = accumulate(p, k_nope, acc * tl.expand_dims(fade, TOKENS), SWAP, PRECISION)
-    return m, row_sum, acc
 
 
 @triton.jit
@@ -50,10 +33,8 @@ def mla_decode_kernel(
     TMA: tl.constexpr, SWAP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, WARPS: tl.constexpr,
 ):  # fmt: skip
     """Attention of one row block over one part of the cache; writes `out`, `lse` or the part's partial."""
-    KV_DIM: tl.constexpr = KV_LORA_RANK + ROPE_DIM
     TOKENS: tl.constexpr = 0 if SWAP else 1
     TAIL_N: tl.constexpr = BLOCK_N if SWAP else 16
-    UNCHAIN: tl.constexpr = (BLOCK_N if SWAP else BLOCK_M) < WARPS * 16 and (SWAP or BLOCK_M >= 64)
     rows = q_len * num_q_heads
     row_blocks = tl.cdiv(rows, BLOCK_M)
     # row blocks innermost: the programs that read the same part run together and share it in L2
@@ -63,7 +44,6 @@ def mla_decode_kernel(
     n = tl.arange(0, BLOCK_N)
     t = tl.arange(0, TAIL_N)
     c = tl.arange(0, KV_LORA_RANK)
-    r = tl.arange(0, ROPE_DIM)
     if SPLIT:
         first, last, start, stop, base, gap = part_bounds(kv_lens, batch, part, num_splits, BLOCK_N, BATCH_P2)
     else:
@@ -79,63 +59,11 @@ def mla_decode_kernel(
         visible = kv_len - q_len + 1 + row // num_q_heads  # [M], tokens that each row sees
         pages = block_table + tl.cast(b, tl.int64) * max_pages
 
-        q_row = q + (tl.cast(b, tl.int64) * rows + row)[:, None] * KV_DIM
-        q_nope = tl.load(q_row + c[None, :], mask=row_ok[:, None], other=0.0)  # [M, C]
-        q_rope = tl.load(q_row + KV_LORA_RANK + r[None, :], mask=row_ok[:, None], other=0.0)  # [M, R]
-
-        m = tl.full((BLOCK_M,), -1e30, tl.float32)
-        sum_tile = tl.zeros((BLOCK_N, BLOCK_M) if SWAP else (BLOCK_M, BLOCK_N), tl.float32)
-        acc = tl.zeros((KV_LORA_RANK, BLOCK_M) if SWAP else (BLOCK_M, KV_LORA_RANK), tl.float32)
-
-        if TMA:
-            page = tl.load(pages + lo * BLOCK_N // PAGE_SIZE, mask=lo < mid, other=0)
-            for i in tl.range(lo, mid, num_stages=STAGES):
-                token = page * PAGE_SIZE + i * BLOCK_N % PAGE_SIZE
-                # the next page id is fetched a block ahead, so that no load waits for another
-                page = tl.load(pages + tl.minimum(i + 1, mid - 1) * BLOCK_N // PAGE_SIZE)
-                k_nope = nope_tiles.load([token, 0])  # [N, C]
-                k_rope = rope_tiles.load([token, KV_LORA_RANK])  # [N, R]
-                seen = tl.expand_dims(i * BLOCK_N + n, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
-                m, sum_tile, acc = _attend(
-                    q_nope, q_rope, k_nope, k_rope, seen, m, sum_tile, acc, scale_log2, kv_len,
-                    SWAP, UNCHAIN, CAUSAL, PRECISION,
-                )  # fmt: skip
-        else:
-            page = tl.load(pages + (lo * BLOCK_N + n) // PAGE_SIZE, mask=(lo < mid) & (n >= 0), other=0)  # [N]
-            for i in tl.range(lo, mid, num_stages=STAGES):
-                token = page.to(tl.int64) * PAGE_SIZE + (i * BLOCK_N + n) % PAGE_SIZE
-                page = tl.load(pages + (tl.minimum(i + 1, mid - 1) * BLOCK_N + n) // PAGE_SIZE)
-                k_row = kv_cache + token[:, None] * KV_DIM
-                k_nope = tl.load(k_row + c[None, :])  # [N, C]
-                k_rope = tl.load(k_row + KV_LORA_RANK + r[None, :])  # [N, R]
-                seen = tl.expand_dims(i * BLOCK_N + n, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
-                m, sum_tile, acc = _attend(
-                    q_nope, q_rope, k_nope, k_rope, seen, m, sum_tile, acc, scale_log2, kv_len,
-                    SWAP, UNCHAIN, CAUSAL, PRECISION,
-                )  # fmt: skip
-
-        row_sum = tl.sum(sum_tile, TOKENS)  # [M]
-        for start_n in tl.range(tl.maximum(mid, lo) * BLOCK_N, tl.minimum(hi * BLOCK_N, kv_len), TAIL_N, num_stages=2):
-            pos = start_n + t
-            # past the end, the last token stands in for slots that may hold anything; its weight there is 0
-            slot = tl.minimum(pos, kv_len - 1)
-            page_id = tl.load(pages + slot // PAGE_SIZE)
-            token = page_id.to(tl.int64) * PAGE_SIZE + slot % PAGE_SIZE
-            k_row = kv_cache + token[:, None] * KV_DIM
-            k_nope = tl.load(k_row + c[None, :])  # [T, C]
-            k_rope = tl.load(k_row + KV_LORA_RANK + r[None, :])  # [T, R]
-            seen = tl.expand_dims(pos, 1 - TOKENS) < tl.expand_dims(visible, TOKENS)
-            sum_tail = tl.zeros((TAIL_N, BLOCK_M) if SWAP else (BLOCK_M, TAIL_N), tl.float32)
-            m_old = m
-            m, sum_tail, acc = _attend(
-                q_nope, q_rope, k_nope, k_rope, seen, m, sum_tail, acc, scale_log2, kv_len,
-                SWAP, UNCHAIN, True, PRECISION,
-            )  # fmt: skip
-            row_sum = row_sum * tl.exp2(m_old - m) + tl.sum(sum_tail, TOKENS)
-
-        divisor = tl.where(row_sum > 0.0, row_sum, 1.0)
-        acc = acc / tl.expand_dims(divisor, TOKENS)
-        lse2 = tl.where(row_sum > 0.0, m + tl.log2(divisor), -float("inf"))
+        q_row = q + (tl.cast(b, tl.int64) * rows + row)[:, None] * (KV_LORA_RANK + ROPE_DIM)
+        acc, lse2 = attend_tokens(
+            q_row, row_ok, kv_cache, nope_tiles, rope_tiles, pages, lo, mid, hi, kv_len, visible, scale_log2, n, t,
+            KV_LORA_RANK, ROPE_DIM, PAGE_SIZE, BLOCK_M, BLOCK_N, CAUSAL, TMA, SWAP, STAGES, PRECISION, WARPS,
+        )  # fmt: skip
         col = tl.expand_dims(c, 1 - TOKENS)
         ok = tl.expand_dims(row_ok, TOKENS) & (col < KV_LORA_RANK)
         if (lo == 0) & (hi == blocks):
@@ -200,22 +128,6 @@ def kernel_constants(
     }
 
 
-def shared_bytes(config: dict[str, int], kv_dim: int, itemsize: int) -> int:
-    """Shared memory of a program: the query tile, the KV buffers that the pipeliner keeps, and the weights."""
-    wgmma = itemsize == 2 and config["block_n" if config["swap"] else "block_m"] >= 64
-    buffers = config["num_stages"] if wgmma else max(1, config["num_stages"] - 1)
-    weights = config["block_m"] * config["block_n"]
-    return ((config["block_m"] + buffers * config["block_n"]) * kv_dim + weights) * itemsize
-
-
-def _check_supported(q, kv_lora_rank) -> None:
-    if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise NotImplementedError(f"q is {q.dtype}; float16, bfloat16 and float32 are supported")
-    for name, size in (("kv_lora_rank", kv_lora_rank), ("qk_rope_head_dim", q.shape[-1] - kv_lora_rank)):
-        if size < 16 or size & (size - 1):
-            raise NotImplementedError(f"{name} is {size}; powers of two from 16 are supported")
-
-
 def bind(
     *,
     q: torch.Tensor,
@@ -254,11 +166,11 @@ def bind(
     (`shared_bytes`).
     """
     check_mla(q, kv_cache, block_table, kv_lens, out, lse)
-    _check_supported(q, out.shape[-1])
+    check_supported(q, out.shape[-1])
     batch, q_len, num_q_heads, kv_dim = q.shape
     kv_lora_rank = out.shape[3]
     rope_dim = kv_dim - kv_lora_rank
-    num_pages, page_size, _ = kv_cache.shape
+    page_size = kv_cache.shape[1]
     rows, itemsize = q_len * num_q_heads, q.element_size()
     sms = num_sms(q.device)
     shared_limit = max_shared_bytes(q.device)
@@ -272,17 +184,10 @@ def bind(
         "num_splits": num_splits, "swap": swap, "use_tma": use_tma,
     }  # fmt: skip
     config |= {key: value for key, value in given.items() if value is not None}
-    if (needed := shared_bytes(config, kv_dim, itemsize)) > shared_limit:
-        raise NotImplementedError(f"tiles need {needed} bytes of shared memory, an SM has {shared_limit}")
-    if config["use_tma"] and page_size % config["block_n"]:
-        raise NotImplementedError(f"use_tma needs page_size {page_size} to be a multiple of block_n")
+    check_config(config, page_size, shared_bytes(config, kv_dim, itemsize), shared_limit)
 
     splits = config["num_splits"]
-    tokens = kv_cache.view(num_pages * page_size, kv_dim)
-    nope_tiles = rope_tiles = tokens
-    if config["use_tma"]:
-        nope_tiles = TensorDescriptor.from_tensor(tokens, [config["block_n"], kv_lora_rank])
-        rope_tiles = TensorDescriptor.from_tensor(tokens, [config["block_n"], rope_dim])
+    nope_tiles, rope_tiles = cache_tiles(kv_cache, kv_lora_rank, config)
     constants = kernel_constants(
         config, batch=batch, q_len=q_len, kv_lora_rank=kv_lora_rank, rope_dim=rope_dim, page_size=page_size,
         dtype=q.dtype,

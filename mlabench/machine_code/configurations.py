@@ -40,6 +40,7 @@ def _mla_rows() -> Iterator[Configuration]:
 def _prefill_rows() -> Iterator[Configuration]:
     gqa: dict[str, Value] = {**PREFILL, "variant": "gqa"}
     expanded: dict[str, Value] = {**PREFILL, "form": "expanded"}
+    absorbed: dict[str, Value] = {**PREFILL, "form": "absorbed"}
     for name, axes in (
         ("MHA", {**PREFILL, "variant": "mha"}),
         ("MHA, 64 queries", {**PREFILL, "variant": "mha", "q_len": 64}),
@@ -52,10 +53,18 @@ def _prefill_rows() -> Iterator[Configuration]:
         ("MQA", {**PREFILL, "variant": "mqa"}),
         ("MLA expanded", expanded),
         ("MLA expanded, page 16", {**expanded, "page_size": 16}),
+        ("MLA absorbed", absorbed),
+        ("MLA absorbed, 16 heads", {**absorbed, "num_q_heads": 16}),
+        ("MLA absorbed, 16 heads, one query", {**absorbed, "num_q_heads": 16, "q_len": 1}),
+        ("MLA absorbed, 32 heads, one query", {**absorbed, "num_q_heads": 32, "q_len": 1}),
+        ("MLA absorbed, page 16", {**absorbed, "page_size": 16}),
+        ("MLA absorbed, page 32", {**absorbed, "page_size": 32}),
+        ("MLA absorbed, rank 256", {**absorbed, "kv_lora_rank": 256}),
     ):
         yield Configuration(f"prefill, {name}, bf16", axes)
     yield Configuration("prefill, MHA, fp16", {**PREFILL, "variant": "mha", "dtype": "float16"})
     yield Configuration("prefill, MLA expanded, fp16", {**expanded, "dtype": "float16"})
+    yield Configuration("prefill, MLA absorbed, fp16", {**absorbed, "dtype": "float16"})
 
 
 CONFIGURATIONS: tuple[Configuration, ...] = (

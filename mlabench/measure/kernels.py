@@ -134,6 +134,22 @@ KERNELS: tuple[Kernel, ...] = (
         devices=("cuda", "cpu"),
         writes_lse=False,
     ),
+    Kernel("mla_prefill", "chosen", "mla_absorbed_prefill", "mla_kernels.mla_prefill:bind", package="triton"),
+    Kernel(
+        "mla_prefill_gluon",
+        "gluon",
+        "mla_absorbed_prefill",
+        "mla_kernels.mla_prefill_gluon:bind",
+        package="triton",
+        by_default=False,
+    ),
+    Kernel(
+        "mla_prefill_triton",
+        "triton",
+        "mla_absorbed_prefill",
+        "mla_kernels.mla_prefill_triton:bind",
+        package="triton",
+    ),
     Kernel(
         "mla_prefill_torch",
         "torch",

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
-from mlabench.cases.case import VARIANTS, Case, Variant
+from mlabench.cases.case import VARIANTS, Case
+from mlabench.cases.variant import Variant
 from mlabench.cases.grid import DEFAULT_SHAPE
 from mlabench.errors import UsageError
 

@@ -9,7 +9,8 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from mlabench.cases.case import Case, Variant
+from mlabench.cases.case import Case
+from mlabench.cases.variant import Variant
 
 _COUNTED = ("variant", "batch", "q_len", "kv_len", "kv_len_dist", "models")
 _KIND = tuple(f.name for f in fields(Case) if f.name not in _COUNTED)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mlabench.cases.case import Case, Variant
+from mlabench.cases.case import Case
 from mlabench.cases.grouped import Grouped
 from mlabench.cases.mla import Form, Mla
+from mlabench.cases.variant import Variant
 from mlabench.errors import UsageError
 from mlabench.machine.ceilings import ridge_flops_per_byte
 from mlabench.predict.alternatives import alternatives

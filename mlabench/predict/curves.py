@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlabench.cases.case import Case, Variant
+from mlabench.cases.case import Case
+from mlabench.cases.variant import Variant
 from mlabench.machine.ceilings import Ceilings
 from mlabench.predict.costs import Counts, costs_of
 

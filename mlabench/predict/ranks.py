@@ -3,9 +3,9 @@
 from dataclasses import replace
 from functools import lru_cache
 
-from mlabench.cases.case import Variant
 from mlabench.cases.grouped import Grouped
 from mlabench.cases.mla import Mla
+from mlabench.cases.variant import Variant
 from mlabench.errors import UsageError
 
 MOST_RANKS = 1 << 16

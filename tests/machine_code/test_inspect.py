@@ -202,7 +202,7 @@ def test_jobs_are_every_configuration_of_a_kernels_contract() -> None:
     # they launch what the others launch
     assert not names & {"mla_decode", "grouped_prefill"}
     assert len({configuration.name for configuration in CONFIGURATIONS}) == len(CONFIGURATIONS)
-    kernels = ("grouped_decode_triton", "grouped_prefill_triton", "mla_decode_triton")
+    kernels = ("grouped_decode_triton", "grouped_prefill_triton", "mla_decode_triton", "mla_prefill_triton")
     jobs = make_jobs(inspect.select_kernels(kernels), ARCHS)
     assert len(jobs) == len(CONFIGURATIONS) * len(ARCHS)
     with pytest.raises(UsageError, match="unknown architecture 'sm_91': did you mean sm_90"):

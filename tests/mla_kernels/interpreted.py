@@ -9,6 +9,7 @@ import json
 import mmap
 import sys
 from collections import Counter
+from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
@@ -130,6 +131,43 @@ TIGHT_CASES = (
     ("page 16", {**WHOLE_PAGES, "page_size": 16}, {}),
     ("a tail", {"kv_lens": (64, 150), "q_lens": (3, 150), "page_size": 64, "dtype": FLOAT16}, {"use_tma": 1}),
 )
+MLA_PREFILL_CASES = (
+    ("4 heads, TMA", {**PREFILL_LENS, "page_size": 64, "dtype": FLOAT16}, {}),
+    ("4 heads, no TMA", {**PREFILL_LENS, "page_size": 64, "dtype": FLOAT16}, {"use_tma": 0}),
+    ("one head", {**PREFILL_LENS, "num_q_heads": 1, "page_size": 128, "dtype": FLOAT16}, {}),
+    ("20 heads", {**PREFILL_LENS, "num_q_heads": 20, "page_size": 64, "dtype": FLOAT16}, {}),
+    (
+        "128 heads",
+        {"kv_lens": (130, 0, 70), "q_lens": (3, 0, 4), "num_q_heads": 128, "page_size": 64, "dtype": FLOAT16},
+        {},
+    ),
+    ("page 1", {**PREFILL_LENS, "page_size": 1, "dtype": FLOAT32}, {}),
+    ("page 16", {**PREFILL_LENS, "page_size": 16, "dtype": FLOAT16}, {}),
+    ("page 24", {**PREFILL_LENS, "num_q_heads": 3, "page_size": 24, "dtype": FLOAT32}, {}),
+    ("page 32", {**PREFILL_LENS, "page_size": 32, "dtype": FLOAT16}, {}),
+    ("page 32, blocks of 32", {**PREFILL_LENS, "page_size": 32, "dtype": FLOAT16}, {"block_n": 32}),
+    ("tiles of 16 rows", {**PREFILL_LENS, "page_size": 64, "dtype": FLOAT16}, {"block_m": 16}),
+    (
+        "512 and 64",
+        {
+            "kv_lens": (130, 64), "q_lens": (9, 1), "num_q_heads": 16, "kv_lora_rank": 512, "rope_dim": 64,
+            "page_size": 64, "dtype": FLOAT16,
+        },
+        {},
+    ),
+    (
+        "256 and 32, float32",
+        {"kv_lens": (70, 20), "q_lens": (5, 20), "kv_lora_rank": 256, "rope_dim": 32, "dtype": FLOAT32},
+        {},
+    ),
+    ("one request", {"kv_lens": (200,), "q_lens": (150,), "page_size": 64, "dtype": FLOAT16}, {}),
+    ("more queries than tokens", {"kv_lens": (2, 0, 5), "q_lens": (40, 3, 6), "dtype": FLOAT32}, {}),
+    (
+        "many requests",
+        {"kv_lens": tuple(range(40)), "q_lens": tuple(i * (i % 3) // 2 for i in range(40)), "dtype": FLOAT16},
+        {},
+    ),
+)  # fmt: skip
 CHOSEN_CASES = (
     ("20 heads, three queries", {"lens": RAGGED, "q_len": 3, "num_q_heads": 20, "dtype": FLOAT32}, {}),
     ("batch-invariant", {"lens": RAGGED, "dtype": FLOAT32}, {"batch_invariant": True}),
@@ -159,35 +197,59 @@ def run_grouped(sizes: dict, tunables: dict) -> str:
 
 
 def run_prefill(sizes: dict, options: dict) -> str:
-    """One grouped prefill case, and once more with shorter caches and queries that moved to the last request."""
+    """One grouped prefill case."""
     from mla_kernels import grouped_prefill_triton as module
 
-    inputs = prefill_cases.grouped(**sizes)
-    tensors = prefill_cases.with_outputs(inputs)
+    tensors = prefill_cases.with_outputs(prefill_cases.grouped(**sizes))
     tunables = {name: value for name, value in options.items() if name != "l2_bytes"}
     with patch.object(module, "L2_BYTES", options.get("l2_bytes", module.L2_BYTES)):
         launch = module.bind(**tensors, softmax_scale=SCALE, **tunables)
+    return call_twice(launch, tensors)
+
+
+def run_mla_prefill(sizes: dict, tunables: dict) -> str:
+    """One absorbed MLA prefill case."""
+    from mla_kernels import mla_prefill_triton
+
+    tensors = prefill_cases.mla(**sizes)
+    return call_twice(mla_prefill_triton.bind(**tensors, softmax_scale=SCALE, **tunables), tensors)
+
+
+def call_twice(launch: Callable[[], None], tensors: dict[str, Tensor]) -> str:
+    """A prefill call, and another with shorter caches and queries that moved to the last request."""
     launch()
     wrong = prefill_cases.mismatch(tensors, SCALE)
-    inputs["kv_lens"] -= inputs["kv_lens"] // 3
-    inputs["q_starts"][:-1] //= 2
+    tensors["kv_lens"] -= tensors["kv_lens"] // 3
+    tensors["q_starts"][:-1] //= 2
     prefill_cases.poison(tensors)
     launch()
     return wrong or prefill_cases.mismatch(tensors, SCALE)
 
 
 def run_tight(sizes: dict, tunables: dict) -> str:
-    """One grouped prefill case whose table, lengths and starts end where memory does; two rows are no request's."""
+    """One grouped prefill case at the end of memory."""
     from mla_kernels import grouped_prefill_triton
 
-    inputs = prefill_cases.grouped(**sizes)
-    inputs["block_table"] = inputs["block_table"][:, :-1]  # of which the last request fills its row
-    inputs["q_starts"][-1] -= 2
-    for name in ("block_table", "kv_lens", "q_starts"):
-        inputs[name] = at_the_end_of_memory(inputs[name])
-    tensors = prefill_cases.with_outputs(inputs)
+    tensors = tightened(prefill_cases.with_outputs(prefill_cases.grouped(**sizes)))
     grouped_prefill_triton.bind(**tensors, softmax_scale=SCALE, **tunables)()
     return prefill_cases.mismatch(tensors, SCALE)
+
+
+def run_tight_mla(sizes: dict, tunables: dict) -> str:
+    """One absorbed MLA prefill case at the end of memory."""
+    from mla_kernels import mla_prefill_triton
+
+    tensors = tightened(prefill_cases.mla(**sizes))
+    mla_prefill_triton.bind(**tensors, softmax_scale=SCALE, **tunables)()
+    return prefill_cases.mismatch(tensors, SCALE)
+
+
+def tightened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A prefill case's tensors, whose table, lengths and starts end where memory does; two rows are no request's."""
+    tensors["block_table"] = tensors["block_table"][:, :-1]  # of which the last request fills its row
+    tensors["q_starts"][-1] -= 2
+    tables = {name: at_the_end_of_memory(tensors[name]) for name in ("block_table", "kv_lens", "q_starts")}
+    return tensors | tables
 
 
 def at_the_end_of_memory(tensor: Tensor) -> Tensor:
@@ -276,6 +338,8 @@ def main(kind: str) -> None:
         "grouped": (GROUPED_CASES, run_grouped),
         "prefill": (PREFILL_CASES, run_prefill),
         "prefill at the end of memory": (TIGHT_CASES, run_tight),
+        "MLA prefill": (MLA_PREFILL_CASES, run_mla_prefill),
+        "MLA prefill at the end of memory": (TIGHT_CASES, run_tight_mla),
         "prefill call": (PREFILL_CASES[:1], run_prefill_call),
         "chosen": (CHOSEN_CASES, run_chosen),
         "parts": (PARTS_CASES, run_parts),

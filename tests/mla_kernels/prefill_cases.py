@@ -22,6 +22,15 @@ def grouped(
     return packed(inputs, q_lens, seed)
 
 
+def mla(
+    kv_lens: Sequence[int], q_lens: Sequence[int], num_q_heads=4, kv_lora_rank=32, rope_dim=16, page_size=16,
+    dtype=torch.float32, seed=0, device="cpu",
+) -> dict[str, Tensor]:  # fmt: skip
+    """Tensors of an absorbed MLA prefill case, with poisoned outputs, since only `out` says the kv_lora_rank."""
+    inputs = cases.mla(kv_lens, 1, num_q_heads, kv_lora_rank, rope_dim, page_size, dtype, seed, device)
+    return cases.with_outputs(packed(inputs, q_lens, seed), kv_lora_rank)
+
+
 def packed(inputs: dict[str, Tensor], q_lens: Sequence[int], seed=0) -> dict[str, Tensor]:
     """A decode case's inputs with so many queries of each request, one behind the other."""
     q = inputs["q"]
@@ -32,8 +41,16 @@ def packed(inputs: dict[str, Tensor], q_lens: Sequence[int], seed=0) -> dict[str
 
 
 def with_outputs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inputs with poisoned `out` and `lse`."""
+    """The inputs of a grouped case with poisoned `out` and `lse`."""
     return cases.with_outputs(inputs, inputs["v_cache"].shape[3])
+
+
+def as_grouped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Absorbed MLA as the MQA that it is, the values a part of the keys; other tensors as they are."""
+    if "kv_cache" not in tensors:
+        return tensors
+    k_cache = tensors["kv_cache"].unsqueeze(2)
+    return tensors | {"k_cache": k_cache, "v_cache": k_cache[..., : tensors["out"].shape[2]]}
 
 
 def poison(tensors: dict[str, Tensor]) -> None:
@@ -71,5 +88,5 @@ def mismatch(tensors: dict[str, Tensor], softmax_scale: float) -> str:
     used = int(tensors["q_starts"][-1])
     if not all(bool(tensors[name][used:].isnan().all()) for name in ("out", "lse")):
         return "rows past the last request's were written"
-    out, lse = (each[:used] for each in expected(tensors, softmax_scale))
+    out, lse = (each[:used] for each in expected(as_grouped(tensors), softmax_scale))
     return cases.mismatch(tensors["q"].dtype, tensors["out"][:used], out, tensors["lse"][:used], lse)

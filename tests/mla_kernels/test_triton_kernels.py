@@ -48,7 +48,18 @@ def run_interpreted(kind: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    "kind", ["mla", "grouped", "prefill", "prefill at the end of memory", "prefill call", "chosen", "parts"]
+    "kind",
+    [
+        "mla",
+        "grouped",
+        "prefill",
+        "prefill at the end of memory",
+        "MLA prefill",
+        "MLA prefill at the end of memory",
+        "prefill call",
+        "chosen",
+        "parts",
+    ],
 )
 def test_interpreted_kernels_match_the_reference(kind):
     assert {name: what for name, what in run_interpreted(kind).items() if what} == {}
