@@ -24,8 +24,15 @@ CONFIGURATIONS = (
     "prefill, GQA-8, head dim 64, bf16",
     "prefill, MLA expanded, bf16",
     "prefill, MLA expanded, page 16, bf16",
+    "prefill, MLA absorbed, bf16",
+    "prefill, MLA absorbed, page 16, bf16",
 )
-LIMITS = {"mla_decode_gluon": (12, 3), "mla_decode_gluon_few_rows": (5, 3), "grouped_prefill_gluon": (12, 8)}
+LIMITS = {
+    "mla_decode_gluon": (12, 3),
+    "mla_decode_gluon_few_rows": (5, 3),
+    "grouped_prefill_gluon": (12, 8),
+    "mla_prefill_gluon": (12, 3),
+}
 """Of each kernel the warps that a program has, and the most waits for products: those that its source has."""
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")

@@ -19,8 +19,7 @@ Q_LENS = (0, 1, 63, 1, 65, 0, 70, 130)
 """Whole prompts, prefixes, and requests without a new token."""
 
 TRITON = "mla_prefill_triton"
-KERNELS = (TRITON,)
-on_every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+on_every_kernel = pytest.mark.parametrize("kernel", [TRITON, "mla_prefill_gluon"])
 
 
 def make(
