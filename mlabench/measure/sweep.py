@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlabench.cases.case import Case
 from mlabench.errors import UsageError
 from mlabench.machine.ceilings import Ceilings
 from mlabench.machine.fingerprint import Fingerprint
 from mlabench.machine.provenance import take_provenance
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.isolation import Worker, WorkerDied, WorkerSetup
-from mlabench.measure.kernels import all_kernels
 from mlabench.measure.plan import Point
 from mlabench.measure.timing.method import Budget
 from mlabench.records.manifest import Manifest
@@ -83,7 +81,8 @@ def measure_point(worker: Worker, point: Point, config: SweepConfig) -> Record:
     """The record of one point; a worker that dies or hangs makes it an `error`."""
     kernel, case = point.kernel, point.case
     if kernel is None:
-        return Record(case, "", "", config.method, "unsupported", _no_kernel(case), seed=config.seed, started_at=_now())
+        reason = f"none of the chosen kernels takes {case.contract} cases"
+        return Record(case, "", "", config.method, "unsupported", reason, seed=config.seed, started_at=_now())
     request = {"do": "measure", "case": case.to_fields(), "models": case.models, "kernel": kernel.name}
     started_at, start = _now(), time.perf_counter()
     try:
@@ -101,13 +100,6 @@ def measure_point(worker: Worker, point: Point, config: SweepConfig) -> Record:
             started_at=started_at,
             wall_s=wall_s,
         )
-
-
-def _no_kernel(case: Case) -> str:
-    """Why a case has no kernel: none of those that there are was chosen, or there is none."""
-    if any(kernel.contract == case.contract for kernel in all_kernels()):
-        return f"none of the chosen kernels takes {case.contract} cases"
-    return f"no kernel takes {case.contract} cases: choose another form or phase"
 
 
 def _created(path: Path, config: SweepConfig, points: Sequence[Point], worker: Worker) -> Sweep:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from mlabench.cases.case import VARIANTS, Case
-from mlabench.cases.variant import Variant
 from mlabench.cases.grid import DEFAULT_SHAPE
+from mlabench.cases.variant import Variant
 from mlabench.errors import UsageError
 
 USUAL_FORM: Mapping[str, str] = {"decode": "absorbed", "prefill": "expanded"}

@@ -56,10 +56,8 @@ def test_decode_and_prefill_are_measured_in_one_sweep_and_reported_apart(tmp_pat
         ("decode", "mla_recompute_decode_torch", "ok"): 2,
         ("prefill", "grouped_prefill_torch", "ok"): 2,
         ("prefill", "mla_prefill_torch", "ok"): 2,
-        ("prefill", "", "unsupported"): 2,
+        ("prefill", "mla_recompute_prefill_torch", "ok"): 2,
     }
-    (reason,) = {record.reason for record in records if record.reason}
-    assert reason == "no kernel takes mla_recompute_prefill cases: choose another form or phase"
     assert "GQA-2 (4 heads) batch 1 prefill q_len 200 kv_len 200 bfloat16" in done.stderr
     assert {record.case.q_len for record in records if record.case.phase == "prefill"} == {70, 200}
     reported = run("report", str(out), "-o", str(tmp_path / "report"))
@@ -152,7 +150,8 @@ def test_dry_run_charges_nothing_for_points_without_a_kernel_and_marks_those_tha
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prefill = ("-a", "phase=prefill", "-a", "kv_len=512")
-    assert call(monkeypatch, *DRY_RUN, *prefill, "-a", "form=recompute") == 0
+    refused = ("--kernel", "grouped_prefill_torch", *prefill, "-a", "form=absorbed")
+    assert call(monkeypatch, *DRY_RUN[:-2], *refused) == 0
     assert "at most 0 B at a time, about 0 s" in capsys.readouterr().out
     for timeout_s, marked in (("0.01", True), ("600", False)):
         assert call(monkeypatch, *DRY_RUN, *prefill, "-a", "form=expanded", "--timeout-s", timeout_s) == 0

@@ -29,9 +29,11 @@ def test_without_names_the_devices_own_kernels_are_chosen() -> None:
 
 
 def test_a_phase_has_kernels_of_its_own() -> None:
-    absorbed, expanded = make_cases({"phase": ("prefill",), "form": ("absorbed", "expanded")})
+    absorbed, expanded, recompute = make_cases({"phase": ("prefill",), "form": ("absorbed", "expanded", "recompute")})
     assert names(absorbed, "cpu") == ["mla_prefill_torch"]
-    assert names(absorbed, "cuda") == ["mla_prefill_triton", "mla_prefill_torch"]
+    assert names(absorbed, "cuda") == ["mla_prefill", "mla_prefill_triton", "mla_prefill_torch"]
+    assert names(recompute, "cpu") == ["mla_recompute_prefill_torch"]
+    assert names(recompute, "cuda") == ["mla_recompute_prefill", "mla_recompute_prefill_torch"]
     assert names(expanded, "cpu") == ["grouped_prefill_torch"]
     assert names(expanded, "cuda") == ["grouped_prefill", "grouped_prefill_triton", "grouped_prefill_torch"]
     assert names(expanded, "cuda", ["gluon"]) == ["grouped_prefill_gluon"]
@@ -46,8 +48,8 @@ def test_a_backend_or_a_kernel_may_be_named() -> None:
 
 
 def test_the_chosen_kernel_is_measured_where_it_is_named() -> None:
-    (expanded,) = make_cases({"phase": ("prefill",), "form": ("expanded",)})
-    for case, name in ((MLA, "mla_decode"), (expanded, "grouped_prefill")):
+    absorbed, expanded = make_cases({"phase": ("prefill",), "form": ("absorbed", "expanded")})
+    for case, name in ((MLA, "mla_decode"), (absorbed, "mla_prefill"), (expanded, "grouped_prefill")):
         assert names(case, "cuda", [name]) == [name]
         assert names(case, "cuda", ["chosen"]) == [name]
         Runner("cuda", FakeTimer((1.0,))).require(replace(find_kernel(name), package=""))
