@@ -1,5 +1,6 @@
 """Faults of one side of two that are measured in alternation, one of them at a commit; the worker is this process."""
 
+import sys
 from collections.abc import Sequence
 
 from mlabench.measure.kernels import all_kernels
@@ -54,7 +55,7 @@ def sides(*command: str, base: str = RIGHT, current: str = RIGHT, file: str = f"
         git(repository.path, "add", "--all")
         git(repository.path, "commit", "--quiet", "--no-gpg-sign", "--allow-empty", "-m", "the base")
         kernel.write_text(current)
-        place.monkeypatch.syspath_prepend(str(repository.folder))
+        place.monkeypatch.setattr(sys, "path", [str(repository.folder), *sys.path])
         place.monkeypatch.setenv("PYTHONPATH", f"{repository.folder}:{SOURCES}")
         place.monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
         all_kernels.cache_clear()
