@@ -11,6 +11,8 @@ from statistics import fmean, stdev
 
 import pytest
 
+from mlabench.claims.judge import judge_all
+from mlabench.claims.ledger import load_ledger
 from mlabench.machine.ceilings import ridge_flops_per_byte
 from mlabench.measure.config import load_config
 from mlabench.measure.kernels import PEERS
@@ -126,8 +128,8 @@ def test_sweep_commands_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) ->
     assert call(monkeypatch, *words, *extra) == 0
 
 
-@pytest.mark.parametrize("line", re.findall(r"^    mlabench (predict .*)$", README, re.M))
-def test_predict_commands_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("line", re.findall(r"^    mlabench ((?:predict|claims) .*)$", README, re.M))
+def test_commands_of_arithmetic_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert call(monkeypatch, *shlex.split(line, comments=True)) == 0
 
@@ -149,6 +151,14 @@ def test_what_is_predicted_is_what_the_code_predicts() -> None:
     worst, regime, contract = max(errors)
     assert (regime, contract) == ("launch", "mla_absorbed")
     assert f"worst, at {format_percent(worst, 1)}, where MLA's calls are so short" in TEXT
+
+
+def test_what_is_told_of_claims_is_what_the_ledger_finds() -> None:
+    judged = {one.claim.id: one for one in judge_all(load_ledger())}
+    values = {one.reading.name: one for one in judged["trick.2"].tested}
+    assert (values["published"].holds, values["equal"].holds) == (True, False)
+    (heads, *_) = judged["guide.1"].tested
+    assert f"at equal precision it is {values['equal'].text}, and against MHA with as many heads {heads.text}." in TEXT
 
 
 def test_a_kernel_of_your_own_is_short_and_installs_and_is_right(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from mlabench import __version__
 from mlabench.cli.ab import ab
+from mlabench.cli.claims import claims
 from mlabench.cli.compare import compare
 from mlabench.cli.doctor import doctor
 from mlabench.cli.export import export
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("sweep")(sweep)
 app.command("predict")(predict)
+app.command("claims")(claims)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("ab")(ab)

@@ -1,0 +1,56 @@
+"""`mlabench claims`: what is said of MLA, each claim tested by arithmetic or by a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from mlabench.records.store import Run
+
+
+def claims(
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="RUN", help="A run with decode, by which the claims on speed are judged."),
+    ] = None,
+    kind: Annotated[
+        Literal["table", "json", "md"], typer.Option("--format", "-f", help="How to write the ledger.")
+    ] = "table",
+) -> None:
+    """Put what articles and papers claim about MLA to the test, and say what is right.
+
+    Each claim stands in the ledger with its words, its source and one or more readings. A reading's value is computed
+    now, from the presets and the arithmetic that sweep and predict use, and compared with the claimed one: the claim
+    holds if all readings do, holds with a qualifier if some do, and is wrong if none does. Claims on speed take a run,
+    and without --check are not checked. What nothing here can compute is not testable here.
+
+    Exit codes: 0 done, whatever the verdicts; 2 bad input.
+
+    Example: mlabench claims --check results/baselines/nvidia-h200/decode --format md
+    """
+    from mlabench.claims.export import summary, to_json, to_markdown
+    from mlabench.claims.judge import judge_all
+    from mlabench.claims.ledger import load_ledger
+    from mlabench.cli.show import print_table
+
+    judged = judge_all(load_ledger(), _load(check) if check else None)
+    if kind == "json":
+        typer.echo(to_json(judged), nl=False)
+    elif kind == "md":
+        typer.echo(to_markdown(judged, check.as_posix() if check else None), nl=False)
+    else:
+        print_table(
+            ("id", "the words", "verdict", "what is right"),
+            [(one.claim.id, one.claim.quote, one.verdict, one.finding) for one in judged],
+        )
+        print(f"{summary(judged)}.")
+
+
+def _load(path: Path) -> "Run":
+    from mlabench.records.store import load_run
+
+    run = load_run(path)
+    for warning in run.warnings:
+        typer.echo(f"mlabench: warning: {warning}", err=True)
+    return run

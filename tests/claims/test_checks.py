@@ -1,0 +1,154 @@
+"""The checks' own values, held against the papers' tables and figures worked out by hand."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import pytest
+
+from mlabench.claims import algebra, cache, measured, published, work
+from mlabench.records.store import Run
+from tests.factories import make_case, make_record, make_run
+
+
+@pytest.mark.parametrize(
+    ("model", "cache_bytes"), [("deepseek-v3", 70_272), ("qwen2.5-72b", 327_680), ("llama-3.1-405b", 516_096)]
+)
+def test_published_bytes_of_a_token_come_out_exactly(model: str, cache_bytes: int) -> None:
+    assert cache.token_bytes(model) == cache_bytes
+
+
+def test_93_percent_is_layers_times_width_times_precision() -> None:
+    layers = cache.layers_ratio("deepseek-v2", "deepseek-67b")
+    width = cache.share("deepseek-v2", "deepseek-67b")
+    assert (layers, width) == (60 / 95, 576 / 2048)
+    saved = cache.token_reduction("deepseek-v2", "deepseek-67b", bits=6)
+    assert saved == pytest.approx(1 - prod((layers, width, 6 / 16)), rel=1e-12)
+    assert round(saved, 3) == 0.933
+    assert cache.token_bytes("deepseek-v2", bits=6) == 25_920
+    assert cache.token_bytes("deepseek-67b") == 389_120
+
+
+def test_ranks_hold_the_whole_latent_but_their_share_of_heads() -> None:
+    assert {cache.layer_bytes("deepseek-v3", tp) for tp in (1, 2, 8)} == {1152}
+    assert cache.layer_bytes("deepseek-v3 gqa", 8) == 512
+    assert cache.layer_bytes("deepseek-v3 expanded", 8) == 16 * 320 * 2
+
+
+def test_float8_layouts() -> None:
+    assert cache.fp8_layer_bytes("deepseek-v3") == 656
+    assert cache.fp8_layer_bytes("deepseek-v3.2", index=True) == 788
+    assert cache.fp8_token_bytes("deepseek-v3.2", index=True) == 788 * 61
+
+
+@pytest.mark.parametrize(
+    ("of", "flops"), [("deepseek-v3 mha", 65_536), ("deepseek-v3 expanded", 81_920), ("deepseek-v3", 278_528)]
+)
+def test_flop_of_a_cached_token(of: str, flops: int) -> None:
+    assert work.pair_flops(of) == flops
+
+
+def test_expansion_costs_what_a_latent_times_the_up_projection_does() -> None:
+    assert work.expansion_flops("deepseek-v3 recompute") == 2 * 512 * 128 * 256
+    assert work.expansion_flops("deepseek-v3") == 0
+
+
+@pytest.mark.parametrize(
+    ("of", "millions"),
+    [
+        ("deepseek-v3", 187.1),
+        ("deepseek-v3 mha", 469.8),
+        ("deepseek-v3 gqa", 249.6),
+        ("deepseek-v3 premultiplied", 598.2),
+    ],
+)
+def test_weights_of_a_layer(of: str, millions: float) -> None:
+    assert work.layer_weights(of) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_a_layer_takes_more_flop_than_mha_only_behind_the_crossing() -> None:
+    level = work.layer_flops_cross("deepseek-v3", "deepseek-v3 mha")
+    assert round(level) == 2654
+    below, above = (work.layer_flops_ratio("deepseek-v3", "deepseek-v3 mha", kv_len) for kv_len in (2654, 2655))
+    assert below < 1 < above
+
+
+@pytest.mark.parametrize(
+    ("gpu", "heads"), [("a100-sxm-80gb", 81), ("h200-sxm", 109), ("b200-hgx", 149), ("mi300x", 131)]
+)
+def test_heads_from_which_mla_is_compute_bound(gpu: str, heads: int) -> None:
+    assert work.critical_heads("deepseek-v3", gpu) == pytest.approx(heads, abs=0.7)
+    assert (work.over_ridge("deepseek-v3", gpu) > 1) == (heads < 128)
+
+
+@pytest.mark.parametrize(
+    ("over", "gpu", "speedup"),
+    [
+        ("deepseek-v3 mha", "h200-sxm", 48.5),
+        ("deepseek-v3 mha", "a100-sxm-80gb", 36.0),
+        ("deepseek-v3 gqa", "h200-sxm", 3.03),
+        ("deepseek-v3 gqa", "a100-sxm-80gb", 2.25),
+    ],
+)
+def test_no_speed_up_can_pass_the_roofline(over: str, gpu: str, speedup: float) -> None:
+    assert work.floor_speedup("deepseek-v3", over, gpu) == pytest.approx(speedup, rel=0.005)
+
+
+def made_up_run() -> Run:
+    sizes = {"num_q_heads": 16, "kv_len": 4096}
+    cases = {name: make_case(variant=name, **sizes) for name in ("mha", "gqa", "mla")}
+    longer = make_case(variant="mla", num_q_heads=16, kv_len=8192)
+    times_us = {cases["mha"]: (90.0,), cases["gqa"]: (40.0,), cases["mla"]: (50.0, 20.0), longer: (1.0,)}
+    records = [
+        make_record(case, f"kernel_{n}", time) for case, times in times_us.items() for n, time in enumerate(times)
+    ]
+    return make_run(None, [*records, make_record(cases["gqa"], "wrong", status="incorrect")])
+
+
+def test_a_run_holds_the_fastest_kernels_of_equal_sizes_against_each_other() -> None:
+    run = made_up_run()
+    assert measured.lead(run, "mla absorbed", "gqa") == 1
+    assert measured.lead(run, "mha", "gqa") == 0
+    assert measured.highest_speedup(run, "mla absorbed", "mha") == 4.5
+    assert measured.lowest_speedup(run, "mla absorbed", "gqa") == 2
+
+
+def test_a_run_says_what_binds_by_its_own_ceilings() -> None:
+    run = made_up_run()
+    ceilings = run.manifest.ceilings
+    assert ceilings is not None
+    assert measured.memory_bound_share(run, "mha", 16) == 1
+    mha = make_case(variant="mha", num_q_heads=16, kv_len=4096)
+    assert measured.best_bandwidth_share(run, "mha", 16) == pytest.approx(ceilings.memory_us(mha.bytes_moved) / 90)
+    assert measured.best_flops_share(run, "mha", 16) == pytest.approx(mha.flops / 788e12 * 1e6 / 90)
+
+
+def test_a_run_without_the_points_gives_no_value() -> None:
+    run = made_up_run()
+    assert measured.lead(run, "mla absorbed", "mla expanded") is None
+    assert measured.highest_speedup(run, "mqa", "mha") is None
+    assert measured.memory_bound_share(run, "mha", 7) is None
+    assert measured.best_flops_share(run, "mha", 7) is None
+
+
+def test_a_mixture_of_experts_adds_up() -> None:
+    sizes: Mapping[str, Any] = {
+        "of": "deepseek-v3",
+        "vocabulary": 129280,
+        "dense_layers": 3,
+        "dense_width": 18432,
+        "shared": 1,
+        "expert_width": 2048,
+    }
+    routed = published.parameters_in_billions(**sizes, experts=256) - published.parameters_in_billions(
+        **sizes, experts=8
+    )
+    assert routed == pytest.approx(58 * 248 * 3 * 7168 * 2048 / 1e9)
+
+
+def test_the_algebra_of_a_latent() -> None:
+    assert algebra.fold_error() < 1e-12
+    assert algebra.fold_error_behind_rope() > 0.1
+    assert algebra.rank_behind_rope() == algebra.WIDTH / algebra.RANK
+    assert algebra.rank_of_keys_and_values() == 1
+    assert algebra.rank_beside_frozen_weight() == algebra.WIDTH / algebra.RANK

@@ -1,0 +1,55 @@
+"""`mlabench claims`: the ledger in each format, without a GPU or torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlabench.claims.ledger import load_ledger
+from tests.cli.commands import ROOT, call
+
+BASELINE = str(ROOT / "results" / "baselines" / "nvidia-h200" / "decode")
+
+
+def test_json_has_a_row_a_claim_with_its_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "claims", "--check", BASELINE, "--format", "json") == 0
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == [claim.id for claim in load_ledger()]
+    assert rows["insights.1"]["checks"][0]["value"] == 70272
+    assert rows["insights.4"]["verdict"] == "wrong"
+    assert all(one["value"] is not None for row in rows.values() for one in row["checks"])
+
+
+def test_without_a_run_the_table_says_what_waits_for_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "claims") == 0
+    out = capsys.readouterr().out
+    assert out.count("not checked without a run") == 1 + sum(claim.kind == "measured" for claim in load_ledger())
+
+
+def test_markdown_names_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    run = "results/baselines/nvidia-h200/decode"
+    assert call(monkeypatch, "claims", "--check", run, "--format", "md") == 0
+    assert f"    mlabench claims --check {run} --format md\n" in capsys.readouterr().out
+
+
+def test_a_run_that_is_not_there_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call(monkeypatch, "claims", "--check", str(tmp_path / "none")) == 2
+    assert capsys.readouterr().err.startswith("mlabench: error: ")
+
+
+def test_arithmetic_loads_no_torch() -> None:
+    code = (
+        "import sys; from mlabench.claims.judge import judge_all; from mlabench.claims.ledger import load_ledger; "
+        "judge_all(load_ledger()); print([name for name in ('torch', 'triton', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
