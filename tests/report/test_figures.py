@@ -144,7 +144,7 @@ def test_the_map_has_the_ratio_in_every_cell_and_frames_what_the_ceilings_do_not
     )
     over_mha, over_gqa, bar = crossover.draw(found.frame, found.context).axes
     assert [axes.get_title() for axes in (over_mha, over_gqa)] == ["over MHA", "over GQA-8"]
-    assert bar.get_ylabel() == "speed-up of MLA absorbed"
+    assert bar.get_ylabel() == "speed-up of\nMLA absorbed"
     assert {text.get_position(): text.get_text() for text in over_mha.texts} == {(0, 0): "3.8"}
     assert {text.get_position(): text.get_text() for text in over_gqa.texts} == {
         (0, 0): "0.75",

@@ -70,7 +70,7 @@ def _map(axes: "Axes", rows: "pandas.DataFrame", context: Context, xs: list[int]
 
 def _colour_bar(figure: "Figure", image: Any, grid: Any, series: str) -> None:
     bar = figure.colorbar(image, ax=grid, aspect=40, pad=0.01)
-    steps = [-3, -2, -1, 0, 1, 2, 3]
-    bar.set_ticks(steps, labels=[format_ratio(2.0**step) for step in steps])
-    bar.set_label(f"speed-up of {series}")
+    steps = [-3, -2, -1, 0, 1, 2, 3] if len(grid) > 1 else [-3, 0, 3]
+    bar.set_ticks(steps, labels=[format_ratio(2.0**step) for step in steps], fontsize=8)
+    bar.set_label(f"speed-up of\n{series}", fontsize=9)
     bar.outline.set_visible(False)
