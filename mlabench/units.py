@@ -94,6 +94,11 @@ def format_percent(fraction: float | None, digits: int = 0) -> str:
     return NOT_MEASURED if fraction is None else f"{100 * fraction:.{digits}f}%"
 
 
+def format_usd(value: float | None) -> str:
+    """US dollars: `$0.172`, `$12.5`, `$1,250`."""
+    return NOT_MEASURED if value is None else f"${value:.3g}" if value < 999.5 else f"${value:,.0f}"
+
+
 def format_error(error: float | None) -> str:
     """A relative error: `2.1e-03`."""
     return NOT_MEASURED if error is None else f"{error:.1e}"

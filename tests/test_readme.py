@@ -17,13 +17,22 @@ from mlabench.machine.ceilings import ridge_flops_per_byte
 from mlabench.measure.config import load_config
 from mlabench.measure.kernels import PEERS
 from mlabench.predict.calibrate import calibrate
+from mlabench.predict.capacity import DEFAULT_RESERVE, Setup, plan_row
 from mlabench.predict.crossovers import find_crossovers
 from mlabench.predict.hardware import choose_gpus
 from mlabench.predict.presets import choose_models
-from mlabench.predict.rows import make_points
+from mlabench.predict.rows import make_points, predict_rows
+from mlabench.predict.weights import weights_of
 from mlabench.records.frame import rows
 from mlabench.records.store import Run, load_run
-from mlabench.units import format_bandwidth, format_flop_rate, format_latency, format_percent
+from mlabench.units import (
+    format_bandwidth,
+    format_bytes,
+    format_flop_rate,
+    format_latency,
+    format_number,
+    format_percent,
+)
 from tests.cli.commands import call
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +137,7 @@ def test_sweep_commands_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) ->
     assert call(monkeypatch, *words, *extra) == 0
 
 
-@pytest.mark.parametrize("line", re.findall(r"^    mlabench ((?:predict|claims) .*)$", README, re.M))
+@pytest.mark.parametrize("line", re.findall(r"^    mlabench ((?:predict|plan|claims) .*)$", README, re.M))
 def test_commands_of_arithmetic_are_taken(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert call(monkeypatch, *shlex.split(line, comments=True)) == 0
@@ -159,6 +168,20 @@ def test_what_is_told_of_claims_is_what_the_ledger_finds() -> None:
     assert (values["published"].holds, values["equal"].holds) == (True, False)
     (heads, *_) = judged["guide.1"].tested
     assert f"at equal precision it is {values['equal'].text}, and against MHA with as many heads {heads.text}." in TEXT
+
+
+def test_what_is_planned_is_what_the_code_plans() -> None:
+    (model,), (gpu,) = choose_models(["deepseek-v3"]), choose_gpus(["h200-sxm"])
+    tokens = {
+        tp: plan_row(Setup(make_points([model], {}, "", (tp,), (8 // tp,))[0], gpu, weights_of(model)))["tokens"]
+        for tp in (8, 1)
+    }
+    assert f"room for {format_number(tokens[8])} tokens where eight ranks share its heads" in TEXT
+    assert f"and for {format_number(tokens[1])} where each GPU attends" in TEXT
+    assert f"a reserve of {format_percent(DEFAULT_RESERVE)}" in TEXT
+    points = make_points(choose_models(["deepseek-v3.2"]), {}, cache_formats=("model",))
+    (row,) = predict_rows(points, [gpu])
+    assert f"takes {format_bytes(row['kv_cache_bytes_per_token'], digits=6)} a token as served" in TEXT
 
 
 def test_a_kernel_of_your_own_is_short_and_installs_and_is_right(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mlabench.cli.export import export
 from mlabench.cli.gate import gate
 from mlabench.cli.inspect import inspect
 from mlabench.cli.list import list_things
+from mlabench.cli.plan import plan
 from mlabench.cli.predict import predict
 from mlabench.cli.report import report
 from mlabench.cli.sweep import sweep
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command("sweep")(sweep)
 app.command("predict")(predict)
+app.command("plan")(plan)
 app.command("claims")(claims)
 app.command("report")(report)
 app.command("compare")(compare)

@@ -19,6 +19,15 @@ Cache = Annotated[
     ),
 ]
 
+CacheFormat = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What holds a cached token, queries staying in the dtype: bfloat16, float16, float8 (a scale a tensor), "
+        "fp8_656 (a latent in float8 with its scales, RoPE key in bfloat16), or model: as it is commonly served.",
+        show_default="the dtype",
+    ),
+]
+
 Where = Annotated[str | None, typer.Option(help="Keep cases for which this holds, as in 'batch * kv_len <= 2**20'.")]
 
 TimeoutS = Annotated[float | None, typer.Option(help="Give one point up after this many seconds.", show_default="600")]

@@ -31,6 +31,7 @@ def predict(
     tp: Ranks = None,
     dp: Replicas = None,
     dtype: options.Dtype = None,
+    cache_format: options.CacheFormat = None,
     where: options.Where = None,
     models: Annotated[
         Path | None,
@@ -59,7 +60,9 @@ def predict(
 
     A row is a model on a GPU at one case: cache bytes, the least bytes moved, FLOP, and the floor, the longer of the
     times that moving and computing take under the GPU's published peaks. All are of one layer and, with --tp, of one
-    rank, whose batch is the case's; kv_cache_bytes_per_token is of all layers, every one with full attention.
+    rank, whose batch is the case's. Of all layers are kv_cache_bytes_per_token, what one token more adds to a request
+    that is longer than every sliding window, and kv_cache_bytes_all_layers, what the batch holds at its kv_len: there
+    layers with a window hold no more than it, and an indexer's cache counts; in the floor of a layer neither does.
     floor_speedup_vs_X is the floor of variant X at the same size over the row's: 2 is twice as fast.
 
     --calibrate fits what the kernels of a run reach of its measured ceilings, and adds latency_us and an interval that
@@ -85,6 +88,7 @@ def predict(
             models_file=models,
             gpus_file=gpus,
             calibrate=calibrate,
+            cache_formats=tuple(cache_format or ()),
         ),
         kind,
         crossovers=crossovers,

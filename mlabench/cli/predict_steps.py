@@ -11,6 +11,7 @@ from mlabench.cases.axes import Value, merge_axes, parse_axis
 from mlabench.cases.case import VARIANTS
 from mlabench.cli.show import print_table
 from mlabench.errors import UsageError
+from mlabench.predict.cache_formats import parse_cache_formats
 from mlabench.predict.crossovers import Crossover, find_crossovers
 from mlabench.predict.export import FORMATS
 from mlabench.predict.hardware import Gpu, choose_gpus, gpu_of_device
@@ -45,18 +46,21 @@ class Asked:
     models_file: Path | None
     gpus_file: Path | None
     calibrate: Path | None
+    cache_formats: tuple[str, ...] = ()
 
 
 def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None:
     """Print the rows, or the crossovers, and draw the plot. Raises `UsageError`."""
     if crossovers and (plot or asked.calibrate):
         raise UsageError("--crossovers are of the floors: leave --plot and --calibrate away")
+    if crossovers and asked.cache_formats:
+        raise UsageError("--crossovers are of caches in the dtype: leave --cache-format away")
     if plot:
         from mlabench.report.predicted import check_plot_path
 
         check_plot_path(plot)
     points = _points(asked)
-    gpus, calibration = _gpus_and_calibration(asked)
+    gpus, calibration = gpus_and_calibration(asked.gpus, asked.gpus_file, asked.calibrate)
     if crossovers:
         _show_crossovers(find_crossovers(points, gpus), kind)
         return
@@ -77,13 +81,15 @@ def _points(asked: Asked) -> tuple[Point, ...]:
     models = choose_models(asked.models, asked.models_file) or (NO_MODEL,)
     if models == (NO_MODEL,) and not {"variant", "form"} & set(axes):
         axes["variant"] = tuple(VARIANTS)
-    tps, dps = _ranks("--tp", asked.tps), _ranks("--dp", asked.dps)
-    if points := make_points(models, axes, asked.where, tps, dps):
+    tps, dps = parse_counts("--tp", asked.tps), parse_counts("--dp", asked.dps)
+    formats = parse_cache_formats(asked.cache_formats)
+    if points := make_points(models, axes, asked.where, tps, dps, formats):
         return points
     raise UsageError(f"--where {asked.where!r} keeps nothing: ask for less")
 
 
-def _ranks(option: str, texts: Sequence[str]) -> tuple[int, ...]:
+def parse_counts(option: str, texts: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of GPUs, each once, of lists like `1,2,4,8`; 1 without any. Raises `UsageError` with the option."""
     words = [word.strip() for text in texts for word in text.split(",")] or ["1"]
     for word in words:
         if not (word.isascii() and word.isdigit()) or not 1 <= int(word) <= MOST_RANKS:
@@ -91,20 +97,23 @@ def _ranks(option: str, texts: Sequence[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
-def _gpus_and_calibration(asked: Asked) -> "tuple[tuple[Gpu, ...], Calibration | None]":
-    if not asked.calibrate:
-        return choose_gpus(asked.gpus, asked.gpus_file), None
+def gpus_and_calibration(
+    names: Sequence[str], file: Path | None, run_path: Path | None
+) -> "tuple[tuple[Gpu, ...], Calibration | None]":
+    """The named GPUs, or that of a run to calibrate by, and what the run tells. Raises `UsageError`."""
+    if not run_path:
+        return choose_gpus(names, file), None
     from mlabench.predict.calibrate import calibrate
     from mlabench.records.store import load_run
 
-    measured = load_run(asked.calibrate)
+    measured = load_run(run_path)
     for warning in measured.warnings:
         typer.echo(f"mlabench: warning: {warning}", err=True)
-    own = gpu_of_device(measured.manifest.fingerprint.device_name, asked.gpus_file)
-    gpus = choose_gpus(asked.gpus, asked.gpus_file) if asked.gpus else (own,)
+    own = gpu_of_device(measured.manifest.fingerprint.device_name, file)
+    gpus = choose_gpus(names, file) if names else (own,)
     calibration = calibrate(measured, own)
     if own not in gpus:
-        raise UsageError(f"{asked.calibrate} was measured on {own.name}: add --gpu {own.name}")
+        raise UsageError(f"{run_path} was measured on {own.name}: add --gpu {own.name}")
     _tell_calibration(calibration)
     return gpus, calibration
 
@@ -189,14 +198,17 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     calibrated = "latency_us" in rows[0]
     of_models = any(row["model"] for row in rows)
     varied = [name for name, (usual, _) in _VARIED.items() if any(row[name] != usual for row in rows)]
+    formats: Column = ("cache", lambda row: row["cache_format"])
+    in_formats = any(row["cache_format"] != row["dtype"] for row in rows)
     speedups = [name for name, column in SPEEDUPS.items() if any(row[column] is not None for row in rows)]
     cached: Column = ("cache/token", lambda row: format_bytes(row["kv_cache_bytes_per_token"], digits=6))
     return [
         *([("model", lambda row: row["model"] or NOT_MEASURED)] if of_models else []),
         ("gpu", lambda row: row["gpu"]),
-        ("what", _what),
+        ("what", what),
         ("heads", lambda row: str(row["num_q_heads"])),
         *((name, _text_of(name, _VARIED[name][1])) for name in varied),
+        *([formats] if in_formats else []),
         ("cache/token/layer", lambda row: format_exact_bytes(row["kv_cache_bytes_per_token_per_layer"])),
         *([cached] if of_models else []),
         ("moved", lambda row: format_bytes(row["bytes_moved"])),
@@ -212,7 +224,8 @@ def _text_of(name: str, text: Callable[[Any], str]) -> Callable[[Row], str]:
     return lambda row: text(row[name])
 
 
-def _what(row: Row) -> str:
+def what(row: Row) -> str:
+    """A row's attention: `gqa-8`, `mla absorbed`."""
     if row["variant"] == "gqa":
         return f"gqa-{row['num_kv_heads']}"
     return f"{row['variant']} {row['form']}" if row["form"] else str(row["variant"])

@@ -20,11 +20,12 @@ _KNOWN = ("name_pattern", "memory_bytes_per_s", "memory_bytes", "source", "note"
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU under its published peaks: dense matrix products, and memory traffic whatever its mix."""
+    """A GPU under its published peaks: dense matrix products, and memory traffic whatever its mix; and its memory."""
 
     name: str
     ceilings: Ceilings
     name_pattern: str | None = None
+    memory_bytes: float | None = None
 
 
 def choose_gpus(names: Sequence[str], file: Path | None = None) -> tuple[Gpu, ...]:
@@ -70,4 +71,13 @@ def _gpu(name: str, sheet: Mapping[str, Any], file: Path | None) -> Gpu:
         re.compile(sheet.get("name_pattern", ""))
     except (re.error, TypeError) as error:
         raise UsageError(f"{file}: the name_pattern of GPU {name} is no pattern: {error}") from None
-    return Gpu(name, Ceilings(bandwidth, bandwidth, bandwidth, rates), sheet.get("name_pattern"))
+    return Gpu(
+        name, Ceilings(bandwidth, bandwidth, bandwidth, rates), sheet.get("name_pattern"), _memory(name, sheet, file)
+    )
+
+
+def _memory(name: str, sheet: Mapping[str, Any], file: Path | None) -> float | None:
+    memory = sheet.get("memory_bytes")
+    if memory is not None and not (isinstance(memory, int | float) and memory > 0):
+        raise UsageError(f"{file}: the memory_bytes of GPU {name} is no number above zero, as in 141e9")
+    return memory

@@ -50,6 +50,15 @@ class _Sizes:
             raise UsageError(f"--model {self._path} has no {' or '.join(names)}")
         return default
 
+    def gives(self, name: str) -> bool:
+        """Whether the config gives a value."""
+        return self._config.get(name) is not None
+
+    def kinds(self, name: str) -> tuple[str, ...]:
+        """A list with a word for each layer; empty where the config has none."""
+        found = self._config.get(name)
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
     def says(self, name: str, default: bool = False) -> bool:
         """Whether a switch is on."""
         return bool(self._config.get(name, default))
@@ -73,7 +82,14 @@ def _mla(sizes: _Sizes) -> Preset:
         **{name: sizes.one_of(name) for name in ranks},
         "v_head_dim": sizes.one_of("v_head_dim", default=common["hidden_size"] // heads),
         **({"q_lora_rank": q_lora_rank} if q_lora_rank else {}),
+        **(_indexer(sizes) if sizes.gives("index_topk") else {}),
     }
+
+
+def _indexer(sizes: _Sizes) -> Preset:
+    """The lightning indexer of sparse attention."""
+    names = {"index_num_heads": "index_n_heads", "index_head_dim": "index_head_dim", "index_topk": "index_topk"}
+    return {key: sizes.one_of(name) for key, name in names.items()}
 
 
 def _longcat(sizes: _Sizes) -> Preset:
@@ -89,6 +105,37 @@ def _grouped(sizes: _Sizes, num_kv_heads: int | None = None) -> Preset:
     variant = "mha" if num_kv_heads == heads else "mqa" if num_kv_heads == 1 else "gqa"
     head_dim = sizes.one_of("head_dim", default=common["hidden_size"] // heads)
     return {"variant": variant, **common, "num_q_heads": heads, "num_kv_heads": num_kv_heads, "head_dim": head_dim}
+
+
+def _windowed(count: Callable[[_Sizes, int], int]) -> Callable[[_Sizes], Preset]:
+    """Grouped attention with a window in some layers: those that `layer_types` names, or `count` of all of them."""
+
+    def read(sizes: _Sizes) -> Preset:
+        preset = _grouped(sizes)
+        kinds = sizes.kinds("layer_types")
+        layers = kinds.count("sliding_attention") if kinds else count(sizes, preset["num_layers"])
+        if not layers or not sizes.gives("sliding_window"):
+            return preset
+        return {**preset, "sliding_window": sizes.one_of("sliding_window"), "num_sliding_window_layers": layers}
+
+    return read
+
+
+def _every_layer(_: _Sizes, layers: int) -> int:
+    return layers
+
+
+def _every_other(_: _Sizes, layers: int) -> int:
+    return layers - layers // 2
+
+
+def _all_but_one_in_six(sizes: _Sizes, layers: int) -> int:
+    return layers - layers // sizes.one_of("sliding_window_pattern", default=6)
+
+
+def _last_ones(sizes: _Sizes, layers: int) -> int:
+    """Qwen's: none unless it is switched on, and then those from `max_window_layers` on."""
+    return layers - min(layers, sizes.one_of("max_window_layers")) if sizes.says("use_sliding_window") else 0
 
 
 def _falcon(sizes: _Sizes) -> Preset:
@@ -107,8 +154,12 @@ ARCHITECTURES: Mapping[str, Callable[[_Sizes], Preset]] = {
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2"), _mla),
     **dict.fromkeys(("glm_moe_dsa", "glm4_moe_lite", "minicpm3", "youtu", "youtu_llm"), _mla),
     "longcat_flash": _longcat,
-    **dict.fromkeys(("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "gpt_oss"), _grouped),
-    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text"), _grouped),
+    "llama": _grouped,
+    "mistral": _windowed(_every_layer),
+    **dict.fromkeys(("qwen2", "qwen3", "qwen3_moe"), _windowed(_last_ones)),
+    **dict.fromkeys(("gpt_oss", "gemma2"), _windowed(_every_other)),
+    **dict.fromkeys(("gemma3", "gemma3_text"), _windowed(_all_but_one_in_six)),
+    "gemma": _grouped,
     "falcon": _falcon,
     "gpt_bigcode": _bigcode,
 }

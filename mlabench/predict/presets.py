@@ -9,8 +9,10 @@ from mlabench.cases.case import VARIANTS, Case
 from mlabench.cases.grid import DEFAULT_SHAPE
 from mlabench.cases.models import SHAPE_KEYS, load_presets
 from mlabench.errors import UsageError, near_names
+from mlabench.predict.cache_formats import CACHE_FORMATS
 from mlabench.predict.files import read_tables
 from mlabench.predict.huggingface import read_config
+from mlabench.predict.stacks import INDEX_KEYS, LAYER_KEYS, Stack, stack_of
 
 ALL = "all"
 
@@ -23,18 +25,31 @@ _NEEDED: Mapping[str, Sequence[str]] = {
 }
 """What a preset of each variant must give."""
 
+_COUNTS = ("num_kv_heads", *LAYER_KEYS, *INDEX_KEYS, "num_parameters", "num_active_parameters", "max_context")
+"""What it may give beside them, all positive whole numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's name, the sizes it gives to a case, and how many of its layers own a cache.
+    """A model's name, the sizes it gives to a case, its layers, and what it says of its weights and its cache.
 
-    None stands for no model: a sweep's default sizes, of which nobody knows the layers.
+    `num_active_parameters` is what one token uses of a mixture of experts; `kv_cache_dtype` is the format in which the
+    model is commonly served. A name of None stands for no model: a sweep's default sizes, of which nobody knows the
+    layers.
     """
 
     name: str | None
     shape: Mapping[str, Any]
     num_attention_layers: int | None
+    stack: Stack | None = None
+    num_parameters: int | None = None
+    num_active_parameters: int | None = None
+    weight_dtype: str | None = None
+    kv_cache_dtype: str | None = None
+    max_context: int | None = None
 
+
+_OF_WEIGHTS_AND_CACHE = ("num_parameters", "num_active_parameters", "weight_dtype", "kv_cache_dtype", "max_context")
 
 NO_MODEL = Model(None, {}, None)
 
@@ -61,7 +76,9 @@ def _model(name: str, presets: Mapping[str, Mapping[str, Any]]) -> Model:
     else:
         raise UsageError(f"unknown model {name!r}: {near_names(name, (*presets, ALL))}")
     shape = {key: preset[key] for key in SHAPE_KEYS if key in preset}
-    return Model(name, shape, preset.get("num_attention_layers", preset["num_layers"]))
+    layers = preset.get("num_attention_layers", preset["num_layers"])
+    rest = {key: preset.get(key) for key in _OF_WEIGHTS_AND_CACHE}
+    return Model(name, shape, layers, stack_of(preset), **rest)
 
 
 def _check(name: str, preset: Mapping[str, Any], where: str) -> None:
@@ -69,16 +86,19 @@ def _check(name: str, preset: Mapping[str, Any], where: str) -> None:
     variant = preset.get("variant")
     if variant not in VARIANTS:
         raise UsageError(f"{where}: model {name} needs variant, one of {', '.join(VARIANTS)}")
-    known = {key for table in load_presets().values() for key in table}
+    known = {key for table in load_presets().values() for key in table} | set(_COUNTS)
     for key in preset:
         if key not in known:
             raise UsageError(f"{where}: model {name} has an unknown key {key!r}: {near_names(key, known)}")
-    for key in (*_NEEDED[variant], *(key for key in ("num_kv_heads", "num_attention_layers") if key in preset)):
+    for key in (*_NEEDED[variant], *(key for key in _COUNTS if key in preset)):
         value = preset.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             got = f"it is {value!r}" if key in preset else "it is missing"
             raise UsageError(f"{where}: model {name} needs {key}, a positive whole number: {got}")
     try:
         Case.from_fields({**DEFAULT_SHAPE, **{key: preset[key] for key in SHAPE_KEYS if key in preset}})
+        stack_of(preset)
+        if preset.get("kv_cache_dtype", CACHE_FORMATS[0]) not in CACHE_FORMATS:
+            raise UsageError(f"kv_cache_dtype is none of {', '.join(CACHE_FORMATS)}")
     except UsageError as error:
         raise UsageError(f"{where}: model {name}: {error}") from None

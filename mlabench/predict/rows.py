@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.axes import Value
@@ -11,10 +12,12 @@ from mlabench.cases.where import keep_where
 from mlabench.errors import UsageError
 from mlabench.machine.ceilings import Ceilings
 from mlabench.predict.alternatives import alternatives
-from mlabench.predict.costs import Costs, Counts, Work, costs_of, counts_of
+from mlabench.predict.cache_formats import AS_SERVED, costs_in_format
+from mlabench.predict.costs import Costs, Counts, Work, counts_of
 from mlabench.predict.hardware import Gpu
 from mlabench.predict.presets import Model
 from mlabench.predict.ranks import on_one_rank
+from mlabench.predict.stacks import Stack
 
 if TYPE_CHECKING:
     from mlabench.predict.calibrate import Calibration
@@ -28,17 +31,34 @@ LATENCY_COLUMNS = ("latency_us", "latency_us_low", "latency_us_high")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A model's case, and over how many GPUs: each of `dp` replicas of `tp` ranks takes the case's batch."""
+    """A model's case, and over how many GPUs: each of `dp` replicas of `tp` ranks takes the case's batch.
+
+    The cache is in the case's dtype unless `cache_format` names another; queries and outputs stay in the dtype.
+    """
 
     model: Model
     case: Case
     tp: int = 1
     dp: int = 1
+    cache_format: str | None = None
 
     @property
     def rank_case(self) -> Case:
         """What one rank computes. Raises `UsageError` for a `tp` that does not split the heads."""
         return replace(self.case, variant=on_one_rank(self.case.variant, self.tp))
+
+    @property
+    def held_in(self) -> str:
+        """The format of the cache: the named one, the model's own for `model`, or the case's dtype."""
+        own = self.model.kv_cache_dtype if self.cache_format == AS_SERVED else self.cache_format
+        return own or self.case.dtype
+
+    @property
+    def stack(self) -> Stack | None:
+        """The model's layers; without the indexer where the case is of another variant than the model's."""
+        stack = self.model.stack
+        own = self.case.variant.name == self.model.shape.get("variant")
+        return stack if stack is None or own else replace(stack, indexer=None)
 
 
 def make_points(
@@ -47,13 +67,14 @@ def make_points(
     where: str = "",
     tps: Sequence[int] = (1,),
     dps: Sequence[int] = (1,),
+    cache_formats: Sequence[str | None] = (None,),
 ) -> tuple[Point, ...]:
-    """Every combination of model, case, `tp` and `dp`, each once. Raises `UsageError`."""
+    """Every combination of model, case, `tp`, `dp` and format of the cache, each once. Raises `UsageError`."""
     points = []
     for model in models:
         cases: Sequence[Case] = tuple(dict.fromkeys(cases_of(model.shape, axes, where)))
         for case in keep_where(cases, where) if where else cases:
-            points += [Point(model, case, tp, dp) for tp in tps for dp in dps]
+            points += [Point(model, case, *others) for others in product(tps, dps, cache_formats)]
     return tuple(points)
 
 
@@ -63,24 +84,26 @@ def predict_rows(
     """A row for each point on each GPU, with a rank's bytes, FLOP and floor in one layer.
 
     With a calibration, also the latency that a run's kernels would have; None on other GPUs than the run's, and for
-    tensors that none of its kernels took. Raises `UsageError` for heads that do not split.
+    tensors that none of its kernels took, a cache in another format among them. Raises `UsageError` for heads that do
+    not split, and for a format that cannot hold the cache.
     """
     for point in points:
         case, variant = point.case, on_one_rank(point.case.variant, point.tp)
-        counts, costs = counts_of(case), costs_of(case, variant)
+        counts, costs = counts_of(case), costs_in_format(case, variant, point.held_in)
         work = costs.work(counts)
         sizes, others = _sizes(point, costs, work), _other_work(point, counts)
         for gpu in gpus:
             row = {"model": point.model.name, "gpu": gpu.name, **sizes, **_floor(work, gpu.ceilings, case.dtype)}
             row |= _speedups(row["floor_us"], others, gpu.ceilings, case.dtype)
             if calibration:
-                row |= dict(zip(LATENCY_COLUMNS, calibration.latency_us(point.rank_case, gpu), strict=True))
+                latency = calibration.latency_us(point.rank_case, gpu) if point.held_in == case.dtype else [None] * 3
+                row |= dict(zip(LATENCY_COLUMNS, latency, strict=True))
             yield row
 
 
 def _sizes(point: Point, costs: Costs, work: Work) -> Row:
     """What does not depend on the GPU."""
-    case, variant, layers = point.case, point.case.variant, point.model.num_attention_layers
+    case, variant, stack = point.case, point.case.variant, point.stack
     per_token = costs.kv_cache_bytes_per_token
     return {
         "variant": variant.name,
@@ -92,15 +115,26 @@ def _sizes(point: Point, costs: Costs, work: Work) -> Row:
         "dp": point.dp,
         "num_q_heads": variant.num_q_heads,
         "num_kv_heads": getattr(variant, "num_kv_heads", None),
-        "num_layers": layers,
+        "num_layers": point.model.num_attention_layers,
+        "cache_format": point.held_in,
         "kv_cache_bytes_per_token_per_layer": per_token,
-        "kv_cache_bytes_per_token": None if layers is None else per_token * layers,
+        "kv_cache_bytes_per_token": stack.bytes_of_next_token(per_token) if stack else None,
         "kv_cache_bytes": work.kv_cache_bytes,
+        "kv_cache_bytes_all_layers": _all_layers(stack, case, per_token),
         "kv_cache_bytes_all_ranks": work.kv_cache_bytes * point.tp * point.dp,
         "bytes_moved": work.bytes_moved,
         "flops": work.flops,
         "arithmetic_intensity_flops_per_byte": work.flops / work.bytes_moved,
     }
+
+
+def _all_layers(stack: Stack | None, case: Case, per_token: int) -> int | None:
+    """Cache bytes of the batch in all layers of one rank: of layers with a window no more than that."""
+    if stack is None:
+        return None
+    if case.kv_len_dist == "uniform":
+        return case.batch * stack.bytes_of_request(per_token, case.kv_len)
+    return sum(stack.bytes_of_request(per_token, kv_len) for kv_len in case.kv_lens)
 
 
 def _floor(work: Work, ceilings: Ceilings, dtype: str) -> Row:
@@ -119,7 +153,8 @@ def _other_work(point: Point, counts: Counts) -> dict[str, Work | None]:
         work[column] = None
         if name in found and found[name] != case.variant:
             try:
-                work[column] = costs_of(case, on_one_rank(found[name], point.tp)).work(counts)
+                share = on_one_rank(found[name], point.tp)
+                work[column] = costs_in_format(case, share, point.held_in).work(counts)
             except UsageError:
                 continue
     return work

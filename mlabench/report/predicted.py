@@ -23,7 +23,7 @@ AXES = {
 """What can lie along x, first the one that does where several are varied alike."""
 
 LINE_KEYS = (
-    *("gpu", "num_kv_heads", "num_q_heads", "phase", "scope", "dtype"),
+    *("gpu", "num_kv_heads", "num_q_heads", "phase", "scope", "dtype", "cache_format"),
     *("batch", "q_len", "kv_len", "kv_len_dist", "page_size", "tp", "dp"),
 )
 """What can tell lines of one variant apart."""

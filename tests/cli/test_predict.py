@@ -79,6 +79,22 @@ def test_the_table_shows_what_varies(predict: Predict) -> None:
     assert "vs mla" not in header
 
 
+def test_the_format_of_the_cache_is_shown_where_it_is_not_the_dtype(predict: Predict) -> None:
+    plain, _ = predict("--model", "deepseek-v3.2")
+    served, _ = predict("--model", "deepseek-v3.2", "--cache-format", "model")
+    assert "fp8_656" not in plain
+    assert "fp8_656" in served
+    assert "656 B" in served
+    # 61 layers of 656 + 132 B.
+    assert "48.068 kB" in served
+    calibrated = ("--calibrate", str(BASELINE), "--model", "deepseek-v3", "--cache-format", "bfloat16,float8")
+    measured, other = predict.rows(*calibrated)
+    assert measured["latency_us"] > measured["floor_us"]
+    assert other["latency_us"] is None
+    _, errors = predict("--model", "deepseek-v3", "--cache-format", "float8", "--crossovers", code=2)
+    assert "leave --cache-format away" in errors
+
+
 def test_crossovers_are_a_list_of_their_own(predict: Predict) -> None:
     found = predict.rows("--model", "deepseek-v3", "--crossovers")
     by_kind = {row["crossover"]: row for row in found}

@@ -12,6 +12,7 @@ from mlabench.machine.datasheet import load_gpus
 from mlabench.predict.hardware import choose_gpus, gpu_of_device
 from mlabench.predict.huggingface import ARCHITECTURES
 from mlabench.predict.presets import choose_models
+from mlabench.predict.stacks import stack_of
 
 
 def latent(model_type: str, **changes: Any) -> dict[str, Any]:
@@ -30,6 +31,20 @@ SMALL = {"kv_lora_rank": 256, "q_lora_rank": 768, "qk_nope_head_dim": 64, "qk_ro
 CONFIGS: dict[str, dict[str, Any]] = {
     "deepseek-v3": latent("deepseek_v3"),
     "kimi-k2": {"model_type": "kimi_k25", "text_config": latent("kimi_k2", num_attention_heads=64)},
+    "deepseek-v3.2": latent("deepseek_v32", index_n_heads=64, index_head_dim=128, index_topk=2048),
+    "gemma-2-27b": grouped("gemma2", 4608, 46, 32, num_key_value_heads=16, head_dim=128, sliding_window=4096),
+    "gemma-3-27b": grouped("gemma3", 5376, 62, 32, num_key_value_heads=16, head_dim=128, sliding_window=1024),
+    "gpt-oss-120b": grouped(
+        *("gpt_oss", 2880, 36, 64),
+        num_key_value_heads=8,
+        head_dim=64,
+        sliding_window=128,
+        layer_types=["sliding_attention", "full_attention"] * 18,
+    ),
+    "qwen2.5-7b": grouped(
+        *("qwen2", 3584, 28, 28), num_key_value_heads=4, sliding_window=131072, use_sliding_window=False
+    ),
+    "mistral-7b-v0.3": grouped("mistral", 4096, 32, 32, num_key_value_heads=8, head_dim=128, sliding_window=None),
     "deepseek-v2-lite": latent(
         "deepseek_v2", hidden_size=2048, num_hidden_layers=27, num_attention_heads=16, q_lora_rank=None
     ),
@@ -54,6 +69,7 @@ def test_a_config_gives_the_preset_of_its_model(name: str, tmp_path: Path) -> No
     preset = load_presets()[name]
     assert model.shape == preset_shape(name)
     assert model.num_attention_layers == preset.get("num_attention_layers", preset["num_layers"])
+    assert model.stack == stack_of(preset)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +130,9 @@ def test_a_file_adds_models_and_takes_the_place_of_known_ones(tmp_path: Path) ->
         ("num_layers = 2\n", "", "needs num_layers, a positive whole number: it is missing"),
         ("head_dim = 64", "head_dim = 6.4", "needs head_dim, .*: it is 6.4"),
         ("num_kv_heads = 2", "num_kv_heads = 3", "num_q_heads 8 is not a multiple"),
+        ('source = "me"', 'kv_cache_dtype = "int3"', "kv_cache_dtype is none of bfloat16"),
+        ('source = "me"', "sliding_window = 8", "sliding_window and num_sliding_window_layers go together"),
+        ('source = "me"', "num_parameters = 8e9", "needs num_parameters, .*: it is 8000000000.0"),
         ("head_dim", "heads_dim", "unknown key 'heads_dim': did you mean head_dim"),
         ("[mine]\n", "", "variant is no table"),
         ("[mine]", "[mine", "is no TOML"),

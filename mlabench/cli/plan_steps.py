@@ -1,0 +1,156 @@
+"""What `mlabench plan` does with its options: the setups, the rows, and how they are shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import typer
+
+from mlabench.cases.axes import Value, merge_axes, parse_axis
+from mlabench.cli.predict_steps import Column, gpus_and_calibration, parse_counts, what
+from mlabench.cli.show import print_table
+from mlabench.errors import UsageError
+from mlabench.predict.cache_formats import parse_cache_formats
+from mlabench.predict.capacity import DEFAULT_RESERVE, Setup, check_some_fit, plan_row
+from mlabench.predict.export import FORMATS
+from mlabench.predict.hardware import Gpu
+from mlabench.predict.presets import choose_models
+from mlabench.predict.rows import Row, make_points
+from mlabench.predict.weights import weights_of
+from mlabench.units import (
+    format_bytes,
+    format_exact,
+    format_latency,
+    format_number,
+    format_tokens,
+    format_usd,
+)
+
+NO_AXES = ("phase", "scope", "q_len", "kv_len_dist", "page_size")
+"""What a plan does not vary: every request of a step has `kv_len` tokens and gains one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options, as they were given."""
+
+    models: tuple[str, ...]
+    gpus_counts: tuple[str, ...]
+    gpus: tuple[str, ...]
+    tps: tuple[str, ...]
+    dps: tuple[str, ...]
+    axis_texts: tuple[str, ...]
+    cache_formats: tuple[str, ...]
+    weights_gb: float | None
+    weights_dtype: str | None
+    reserve: float | None
+    price: float | None
+    models_file: Path | None
+    gpus_file: Path | None
+    calibrate: Path | None
+
+
+def run(asked: Asked, kind: str) -> None:
+    """Print the rows. Raises `UsageError`."""
+    _check(asked)
+    gpus, calibration = gpus_and_calibration(asked.gpus, asked.gpus_file, asked.calibrate)
+    setups = _setups(asked, gpus)
+    check_some_fit(setups)
+    rows = [plan_row(setup, calibration) for setup in setups]
+    if kind == "table":
+        _print_rows(rows)
+    else:
+        typer.echo(FORMATS[kind](rows), nl=False)
+
+
+def _check(asked: Asked) -> None:
+    if asked.reserve is not None and not 0 <= asked.reserve < 1:
+        raise UsageError(f"--reserve {asked.reserve} is no share of the memory: from 0 up to, not including, 1")
+    for option, value in (("--weights-gb", asked.weights_gb), ("--price", asked.price)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{option} {value} is no number above zero")
+    if asked.weights_gb is not None and asked.weights_dtype is not None:
+        raise UsageError("--weights-gb and --weights-dtype both say how many bytes the weights are: take one")
+
+
+def _setups(asked: Asked, gpus: Sequence[Gpu]) -> list[Setup]:
+    axes: dict[str, tuple[Value, ...]] = merge_axes(parse_axis(text) for text in asked.axis_texts)
+    for name in NO_AXES:
+        if name in axes:
+            raise UsageError(f"-a {name}=... is nothing that a plan varies: leave it away, or use mlabench predict")
+    models = choose_models(asked.models, asked.models_file)
+    if not models:
+        raise UsageError("a plan is of a model: add --model deepseek-v3")
+    reserve = DEFAULT_RESERVE if asked.reserve is None else asked.reserve
+    formats, layouts = parse_cache_formats(asked.cache_formats), _layouts(asked)
+    setups = []
+    for model in models:
+        weights = weights_of(model, asked.weights_gb, asked.weights_dtype)
+        for tp, dp in layouts:
+            for point, gpu in product(make_points([model], axes, "", (tp,), (dp,), formats), gpus):
+                batch = point.case.batch if "batch" in axes else None
+                setups.append(Setup(point, gpu, weights, batch, reserve, asked.price))
+    return setups
+
+
+def _layouts(asked: Asked) -> tuple[tuple[int, int], ...]:
+    """Pairs of `tp` and `dp` that make use of all GPUs; the one that is not given follows from the other."""
+    counts = parse_counts("--gpus-count", asked.gpus_counts)
+    tps, dps = parse_counts("--tp", asked.tps), parse_counts("--dp", asked.dps)
+    found = []
+    for count in counts:
+        if asked.tps and asked.dps:
+            pairs = [(tp, dp) for tp, dp in product(tps, dps) if tp * dp == count]
+        elif asked.tps:
+            pairs = [(tp, count // tp) for tp in tps if count % tp == 0]
+        else:
+            pairs = [(count // dp, dp) for dp in dps if count % dp == 0]
+        if not pairs:
+            raise UsageError(f"--gpus-count {count} is no --tp times --dp of those given: leave one of the two away")
+        found += pairs
+    return tuple(dict.fromkeys(found))
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    columns = _columns(rows)
+    print_table([name for name, _ in columns], [[text(row) for _, text in columns] for row in rows])
+    attention = "attention as the run's kernels take it" if "attention_us" in rows[0] else "attention at its floor"
+    print("Tokens and requests are of all GPUs together; longest: tokens of a request.")
+    print(f"tokens/s: {attention}, plus the weights at their floor, and nothing else of a step.")
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns of a table that the rows make worth showing: name, and a row's text."""
+    attention, speed = ("attention_us", "calibrated") if "attention_us" in rows[0] else ("attention_floor_us", "floor")
+    of_formats = any(row["cache_format"] != row["dtype"] for row in rows)
+    of_batch = any(row["batch"] != row["requests"] for row in rows)
+    cost = f"{speed}_usd_per_million_tokens"
+    batch: tuple[Column, ...] = (
+        ("batch", lambda row: format_exact(row["batch"])),
+        ("longest each", lambda row: _length(row["longest_kv_len"])),
+    )
+    formats: Column = ("cache", lambda row: row["cache_format"])
+    price: Column = ("$/M tokens", lambda row: format_usd(row[cost]))
+    return [
+        ("model", lambda row: row["model"]),
+        ("GPUs", lambda row: f"{row['gpus_count']} {row['gpu']}"),
+        ("tp x dp", lambda row: f"{row['tp']} x {row['dp']}"),
+        ("what", what),
+        *([formats] if of_formats else []),
+        ("weights/GPU", lambda row: format_bytes(row["weights_bytes_per_gpu"])),
+        ("free/GPU", lambda row: format_bytes(max(0, row["free_bytes_per_gpu"]))),
+        ("kv_len", lambda row: format_tokens(row["kv_len"])),
+        ("tokens", lambda row: format_number(row["tokens"])),
+        ("requests", lambda row: format_exact(row["requests"])),
+        ("longest alone", lambda row: _length(row["longest_request"])),
+        *(batch if of_batch else ()),
+        ("attention", lambda row: format_latency(row[attention])),
+        ("weights", lambda row: format_latency(row["weights_floor_us"])),
+        ("tokens/s", lambda row: format_number(row[f"{speed}_tokens_per_s"])),
+        *([price] if any(row[cost] for row in rows) else []),
+    ]
+
+
+def _length(tokens: int | None) -> str:
+    return "any" if tokens is None else format_number(tokens)
