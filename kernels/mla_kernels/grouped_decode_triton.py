@@ -16,7 +16,15 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.launch import Launch, check_grouped
-from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, accumulate, max_shared_bytes, scores, weigh_scores
+from mla_kernels.online_softmax import (
+    LOG2_E,
+    MAX_SHARED_BYTES,
+    accumulate,
+    has_tma,
+    max_shared_bytes,
+    scores,
+    weigh_scores,
+)
 from mla_kernels.split_kv import (
     bind_partials,
     num_sms,
@@ -223,6 +231,7 @@ def default_config(
     page_size: int,
     itemsize: int,
     num_sms: int,
+    has_tma: bool = True,
     shared_limit: int = MAX_SHARED_BYTES,
 ) -> dict[str, int]:
     """Tile sizes, warps, stages and splits for `rows` (q_len x group) rows a KV head."""
@@ -251,7 +260,7 @@ def default_config(
     while config["block_n"] > 16 and shared_bytes(config, qk_dim, v_dim, itemsize) > shared_limit:
         config["block_n"] //= 2
     exact = _tile_width(qk_dim) == qk_dim and _tile_width(v_dim) == v_dim
-    config["use_tma"] = int(itemsize == 2 and exact and page_size % config["block_n"] == 0)
+    config["use_tma"] = int(has_tma and itemsize == 2 and exact and page_size % config["block_n"] == 0)
     return config
 
 
@@ -336,7 +345,7 @@ def bind(
     shared_limit = max_shared_bytes(q.device)
     config = default_config(
         batch=batch, rows=rows, num_kv_heads=num_kv_heads, qk_dim=qk_dim, v_dim=v_dim, page_size=page_size,
-        itemsize=itemsize, num_sms=sms, shared_limit=shared_limit,
+        itemsize=itemsize, num_sms=sms, has_tma=has_tma(q.device), shared_limit=shared_limit,
     )  # fmt: skip
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages,

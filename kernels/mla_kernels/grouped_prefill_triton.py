@@ -18,7 +18,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mla_kernels.grouped_decode_triton import head_tiles
 from mla_kernels.launch import Launch, check_grouped, check_scale
-from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, max_shared_bytes
+from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, has_tma, max_shared_bytes
 from mla_kernels.split_kv import num_sms
 
 L2_BYTES = 50 * 2**20
@@ -271,11 +271,6 @@ def _tile_width(dim: int) -> int:
     return first + second if dim > first else first
 
 
-def _has_tma(device: torch.device) -> bool:
-    """Whether the device has TMA; as an H100 or H200 where there is no GPU."""
-    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] >= 9
-
-
 def tokens_in_l2(device: torch.device, token_bytes: int) -> int:
     """Cached tokens of so many bytes that half of L2 holds, whose other half the queries and outputs pass through."""
     l2_bytes = L2_BYTES
@@ -331,7 +326,7 @@ def bind(
     sms = num_sms(q.device)
     config = default_config(
         batch=batch, rows=total_q * group / max(batch, 1), num_kv_heads=num_kv_heads, qk_dim=qk_dim, v_dim=v_dim,
-        page_size=page_size, itemsize=itemsize, num_sms=sms, has_tma=_has_tma(q.device), shared_limit=shared_limit,
+        page_size=page_size, itemsize=itemsize, num_sms=sms, has_tma=has_tma(q.device), shared_limit=shared_limit,
     )  # fmt: skip
     given = {
         "block_m": block_m, "block_n": block_n, "num_warps": num_warps, "num_stages": num_stages, "use_tma": use_tma,

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from mla_kernels.launch import Launch, check_mla
 from mla_kernels.mla_triton_tiles import attend_tokens, cache_tiles, check_config, check_supported, shared_bytes
-from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, max_shared_bytes
+from mla_kernels.online_softmax import LOG2_E, MAX_SHARED_BYTES, has_tma, max_shared_bytes
 from mla_kernels.split_kv import (
     bind_partials,
     most_splits,
@@ -79,7 +79,14 @@ def mla_decode_kernel(
 
 
 def default_config(
-    *, rows: int, kv_dim: int, page_size: int, itemsize: int, num_sms: int, shared_limit: int = MAX_SHARED_BYTES
+    *,
+    rows: int,
+    kv_dim: int,
+    page_size: int,
+    itemsize: int,
+    num_sms: int,
+    has_tma: bool = True,
+    shared_limit: int = MAX_SHARED_BYTES,
 ) -> dict[str, int]:
     """Tile sizes, warps, stages and splits for a shape; 64 rows fill the warp-group instructions, fewer need not."""
     if itemsize == 4:
@@ -96,7 +103,7 @@ def default_config(
     }  # fmt: skip
     while config["block_n"] > 16 and shared_bytes(config, kv_dim, itemsize) > shared_limit:
         config["block_n"] //= 2
-    config["use_tma"] = int(itemsize == 2 and page_size % config["block_n"] == 0)
+    config["use_tma"] = int(has_tma and itemsize == 2 and page_size % config["block_n"] == 0)
     return config
 
 
@@ -175,8 +182,9 @@ def bind(
     sms = num_sms(q.device)
     shared_limit = max_shared_bytes(q.device)
     config = default_config(
-        rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms, shared_limit=shared_limit
-    )
+        rows=rows, kv_dim=kv_dim, page_size=page_size, itemsize=itemsize, num_sms=sms, has_tma=has_tma(q.device),
+        shared_limit=shared_limit,
+    )  # fmt: skip
     most_blocks = triton.cdiv(block_table.shape[1] * page_size, config["block_n"])
     config["num_splits"] = most_splits(config["num_splits"], batch, most_blocks)
     given = {

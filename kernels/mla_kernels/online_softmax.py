@@ -22,6 +22,12 @@ def max_shared_bytes(device: torch.device) -> int:
     return limit
 
 
+def has_tma(device: torch.device) -> bool:
+    """Whether the device has TMA, without which Triton copies what a descriptor names in ways that spill; as compute
+    capability 9.0 where there is no GPU."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] >= 9
+
+
 @triton.jit
 def scores(q, k, SWAP: tl.constexpr, PRECISION: tl.constexpr):
     """q k^T as [M, N], or k q^T as [N, M] when tokens are the M of the product."""

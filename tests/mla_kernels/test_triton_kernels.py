@@ -95,6 +95,20 @@ def test_tiles_use_the_warp_group_instructions_and_are_fed_by_tma(machine_code):
         assert row.matrix_waits <= 8, row.configuration
 
 
+def test_without_tma_tiles_come_by_copies_that_do_not_spill_in_loops():
+    jobs = [
+        job
+        for job in make_jobs(select_kernels(["grouped_decode_triton", "mla_decode_triton"]), find_archs(["sm_80"]))
+        if job.configuration.name in ("MLA 16 heads, bf16", "MLA 128 heads, bf16", "GQA-8, bf16")
+    ]
+    rows = [row for row in inspect_kernels(jobs).rows if row.function != "combine_kernel"]
+    assert len(rows) == 3
+    assert {row.configuration: (row.config["use_tma"], row.loop_spills) for row in rows} == {
+        row.configuration: (0, 0) for row in rows
+    }
+    assert all(row.async_copies.keys() == {"LDGSTS"} for row in rows)
+
+
 @pytest.mark.parametrize(
     ("sizes", "options", "reason"),
     [
