@@ -45,25 +45,14 @@ def check_grouped(q, k_cache, v_cache, block_table, kv_lens, out, lse, most_dim:
     most_dim."""
     import torch
 
-    packed = q_starts is not None
-    check_shape("q", q, *(None,) * (3 if packed else 4))
+    check_shape("q", q, *(None,) * (4 if q_starts is None else 3))
     *queries, num_q_heads, qk_dim = q.shape
     check_shape("k_cache", k_cache, None, None, None, qk_dim)
     num_kv_heads, v_dim = k_cache.shape[2], out.shape[-1]
     check_shape("v_cache", v_cache, *k_cache.shape[:3], v_dim)
-    check_shape("kv_lens", kv_lens, None if packed else queries[0])
-    check_shape("block_table", block_table, len(kv_lens), None)
-    tables = {"block_table": block_table, "kv_lens": kv_lens}
-    if packed:
-        check_shape("q_starts", q_starts, len(kv_lens) + 1)
-        tables["q_starts"] = q_starts
-    check_shape("out", out, *queries, num_q_heads, v_dim)
-    check_shape("lse", lse, *queries, num_q_heads)
+    _check_call(queries, num_q_heads, v_dim, block_table, kv_lens, out, lse, q_starts)
     for name, tensor in (("k_cache", k_cache), ("v_cache", v_cache), ("out", out)):
         check_dtype(name, tensor, q.dtype)
-    check_dtype("lse", lse, torch.float32)
-    for name, tensor in tables.items():
-        check_dtype(name, tensor, torch.int32)
     if num_q_heads % num_kv_heads:
         raise ValueError(f"num_q_heads {num_q_heads} is not a multiple of num_kv_heads {num_kv_heads}")
     if q.dtype not in (torch.float16, torch.bfloat16, torch.float32):
@@ -82,22 +71,26 @@ def check_scale(softmax_scale: float) -> None:
 def check_mla(q, kv_cache, block_table, kv_lens, out, lse, q_starts=None) -> None:
     """ValueError for tensors of absorbed MLA that contradict each other, with q_starts those of prefill, whose queries
     are packed."""
-    import torch
-
-    packed = q_starts is not None
-    check_shape("q", q, *(None,) * (3 if packed else 4))
+    check_shape("q", q, *(None,) * (4 if q_starts is None else 3))
     *queries, num_q_heads, kv_dim = q.shape
     check_shape("kv_cache", kv_cache, None, None, kv_dim)
-    check_shape("kv_lens", kv_lens, None if packed else queries[0])
-    check_shape("block_table", block_table, len(kv_lens), None)
-    tables = {"block_table": block_table, "kv_lens": kv_lens}
-    if packed:
-        check_shape("q_starts", q_starts, len(kv_lens) + 1)
-        tables["q_starts"] = q_starts
-    check_shape("out", out, *queries, num_q_heads, None)
-    check_shape("lse", lse, *queries, num_q_heads)
+    _check_call(queries, num_q_heads, None, block_table, kv_lens, out, lse, q_starts)
     for name, tensor in (("kv_cache", kv_cache), ("out", out)):
         check_dtype(name, tensor, q.dtype)
+
+
+def _check_call(queries, num_q_heads, v_dim, block_table, kv_lens, out, lse, q_starts) -> None:
+    """ValueError unless tables, lengths and results fit queries of these dimensions, packed where q_starts is given."""
+    import torch
+
+    tables = {"block_table": block_table, "kv_lens": kv_lens}
+    check_shape("kv_lens", kv_lens, queries[0] if q_starts is None else None)
+    check_shape("block_table", block_table, len(kv_lens), None)
+    if q_starts is not None:
+        check_shape("q_starts", q_starts, len(kv_lens) + 1)
+        tables["q_starts"] = q_starts
+    check_shape("out", out, *queries, num_q_heads, v_dim)
+    check_shape("lse", lse, *queries, num_q_heads)
     check_dtype("lse", lse, torch.float32)
     for name, tensor in tables.items():
         check_dtype(name, tensor, torch.int32)

@@ -11,6 +11,8 @@ from mlabench.report.series import SHAPE, Context, measured
 if TYPE_CHECKING:
     import pandas
 
+_KEY = ["num_q_heads", *SHAPE]
+
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
@@ -48,26 +50,28 @@ def crossings(points: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     return tuple(found)
 
 
+def over(rows: "pandas.DataFrame", rival: str) -> "pandas.DataFrame":
+    """The fastest kernels' rows of the other series where the rival has a point of the same heads and `SHAPE`.
+
+    `ratio` is the rival's latency over theirs, `floor_ratio` that of the least times, NaN without ceilings.
+    """
+    base = rows[rows["series"] == rival][[*_KEY, "latency_us", "floor_us"]]
+    table = rows[rows["series"] != rival].merge(base, on=_KEY, suffixes=("", "_rival"))
+    return table.assign(
+        rival=rival,
+        ratio=table["latency_us_rival"] / table["latency_us"],
+        floor_ratio=table["floor_us_rival"].astype(float) / table["floor_us"].astype(float),
+    )
+
+
 def ratios(frame: "pandas.DataFrame", series: str, rivals: Iterable[str]) -> "pandas.DataFrame":
-    """Points that a series and a rival both measured: `rival`, `ratio` of the rival's latency to the series', and
-    `floor_ratio` of their least times, NaN without ceilings."""
+    """Points that a series and one of the rivals both measured, with the columns of `over`."""
     import pandas
 
-    key = ["num_q_heads", *SHAPE]
     rows = measured(frame)
-    own = rows[rows["series"] == series][[*key, "latency_us", "floor_us"]]
-    tables = []
-    for rival in rivals:
-        other = rows[rows["series"] == rival][[*key, "latency_us", "floor_us"]]
-        pairs = own.merge(other, on=key, suffixes=("", "_rival")).sort_values(key)
-        tables.append(
-            pairs.assign(
-                rival=rival,
-                ratio=pairs["latency_us_rival"] / pairs["latency_us"],
-                floor_ratio=pairs["floor_us_rival"].astype(float) / pairs["floor_us"].astype(float),
-            )
-        )
-    return pandas.concat(tables) if tables else own.assign(rival="", ratio=0.0, floor_ratio=0.0).iloc[:0]
+    # over the series itself there is no point, and the columns of one
+    tables = [over(rows, rival) for rival in (series, *rivals)]
+    return pandas.concat([table[table["series"] == series] for table in tables])
 
 
 def find_crossovers(table: "pandas.DataFrame", context: Context, series: str) -> tuple[Crossover, ...]:

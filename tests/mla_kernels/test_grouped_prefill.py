@@ -1,26 +1,17 @@
 """Which kernel grouped prefill takes and what it is bound with, on GPUs that are not there."""
 
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
 import torch
 
-from mlabench.machine_code.archs import find_archs
 from tests.mla_kernels import random_prefill
+from tests.mla_kernels.assumed import gpu
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 GLUON, PLAIN = "grouped_prefill_gluon", "grouped_prefill_triton"
-
-
-@contextmanager
-def gpu(arch="sm_90"):
-    from mlabench.machine_code.assumed_gpu import assumed_gpu
-
-    with assumed_gpu(find_archs([arch])[0]) as launched:
-        yield launched
 
 
 def tensors(

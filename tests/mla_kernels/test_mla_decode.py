@@ -1,25 +1,16 @@
 """Which kernel MLA decode takes and what it is bound with, on GPUs that are not there; and how work is divided."""
 
-from contextlib import contextmanager
 from importlib.util import find_spec
 
 import pytest
 import torch
 
-from mlabench.machine_code.archs import find_archs
 from tests.mla_kernels import random_cases
+from tests.mla_kernels.assumed import gpu
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 FEW, MANY, PLAIN = "mla_decode_gluon_few_rows", "mla_decode_gluon", "mla_decode_triton"
-
-
-@contextmanager
-def gpu(arch="sm_90"):
-    from mlabench.machine_code.assumed_gpu import assumed_gpu
-
-    with assumed_gpu(find_archs([arch])[0]):
-        yield
 
 
 def tensors(

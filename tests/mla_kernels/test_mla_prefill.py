@@ -1,25 +1,16 @@
 """Which kernel absorbed MLA prefill takes and what it is bound with, on GPUs that are not there."""
 
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
 import torch
 
-from mlabench.machine_code.archs import find_archs
+from tests.mla_kernels.assumed import gpu
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 GLUON, PLAIN = "mla_prefill_gluon", "mla_prefill_triton"
-
-
-@contextmanager
-def gpu(arch="sm_90"):
-    from mlabench.machine_code.assumed_gpu import assumed_gpu
-
-    with assumed_gpu(find_archs([arch])[0]) as launched:
-        yield launched
 
 
 def tensors(total_q=512, batch=2, num_q_heads=16, page_size=64, dtype=torch.bfloat16, kv_lora_rank=512, rope_dim=64):

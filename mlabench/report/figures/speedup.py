@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mlabench.report.crossovers import over
 from mlabench.report.figures.lines import draw_lines, in_order, one_head_count, set_x
-from mlabench.report.series import SHAPE, Context, NothingToShowError
+from mlabench.report.series import Context, NothingToShowError
 from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
 from mlabench.units import format_ratio
 
@@ -17,7 +18,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     """A row of panels for each of MHA and GQA, a column for each batch size."""
     rows = one_head_count(frame, context)
     rows = rows[rows[context.panel].isin(context.panels)]
-    tables = {name: table for name in _baselines(context) if len(table := speedups(rows, name))}
+    tables = {name: table for name in _baselines(context) if len(table := over(rows, name))}
     if not tables:
         raise NothingToShowError(
             "it needs MHA or GQA measured at the same batch, kv_len and number of heads as another variant."
@@ -27,7 +28,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     handles: dict[str, Any] = {}
     for (name, table), line in zip(tables.items(), grid, strict=True):
         for axes, value in zip(line, context.panels, strict=True):
-            handles |= draw_lines(axes, table[table[context.panel] == value], context, "speedup")
+            handles |= draw_lines(axes, table[table[context.panel] == value], context, "ratio")
             axes.axhline(1, color=CEILING_COLOUR, linewidth=1.2)
             set_x(axes, rows, context, len(line))
             axes.label_outer()
@@ -39,19 +40,12 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     return figure
 
 
-def speedups(rows: "pandas.DataFrame", baseline: str) -> "pandas.DataFrame":
-    """Rows of the other series with `speedup`, the baseline's latency over theirs at the same `SHAPE`."""
-    base = rows[rows["series"] == baseline][[*SHAPE, "latency_us"]].rename(columns={"latency_us": "baseline_us"})
-    table = rows[rows["series"] != baseline].merge(base, on=SHAPE)
-    return table.assign(speedup=table["baseline_us"] / table["latency_us"])
-
-
 def _baselines(context: Context) -> list[str]:
     return [one.name for one in context.series if one.style.variant in ("mha", "gqa") and one.style.place == 0]
 
 
 def _ratio_axis(axes: "Axes", table: "pandas.DataFrame") -> None:
-    low, high = min(1.0, float(table["speedup"].min())), max(1.0, float(table["speedup"].max()))
+    low, high = min(1.0, float(table["ratio"].min())), max(1.0, float(table["ratio"].max()))
     axes.set_yscale("log")
     axes.set_ylim(low / 1.3, high * 1.3)
     log_ticks(axes.yaxis, format_ratio, low, high)
