@@ -241,8 +241,11 @@ def default_config(
         block_m, block_n, num_stages, swap = 16, 64, 4, 1
     elif rows <= 32:
         block_m, block_n, num_stages, swap = 32, 64, 4, 1
-    else:
+    elif rows <= 64 or max(qk_dim, v_dim) > 128:
         block_m, block_n, num_stages, swap = 64, 64, 3, 0
+    else:
+        # two tiles of 64 rows would read the cache twice, and are bound by what L2 gives
+        block_m, block_n, num_stages, swap = 128, 64, 4, 0
     programs = batch * num_kv_heads * -(-rows // block_m)
     if programs >= 3 * num_sms:
         # two programs an SM, each with fewer buffers, hide each other's start and end
@@ -252,8 +255,8 @@ def default_config(
     else:
         num_splits = max(1, num_sms * batch // programs)
     config = {
-        "block_m": block_m, "block_n": block_n, "num_warps": 4, "num_stages": num_stages, "swap": swap,
-        "num_splits": num_splits,
+        "block_m": block_m, "block_n": block_n, "num_warps": block_m // 16 if block_m > 64 else 4,
+        "num_stages": num_stages, "swap": swap, "num_splits": num_splits,
     }  # fmt: skip
     while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > shared_limit:
         config["num_stages"] -= 1
