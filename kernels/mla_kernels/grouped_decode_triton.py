@@ -241,11 +241,11 @@ def default_config(
         block_m, block_n, num_stages, swap = 16, 64, 4, 1
     elif rows <= 32:
         block_m, block_n, num_stages, swap = 32, 64, 4, 1
-    elif rows <= 64 or max(qk_dim, v_dim) > 128:
+    elif rows <= 64 or max(qk_dim, v_dim) > 64:
         block_m, block_n, num_stages, swap = 64, 64, 3, 0
     else:
-        # two tiles of 64 rows would read the cache twice, and are bound by what L2 gives
-        block_m, block_n, num_stages, swap = 128, 64, 4, 0
+        # with narrow heads a block is soon done: larger ones wait less often
+        block_m, block_n, num_stages, swap = 128, 128, 3, 0
     programs = batch * num_kv_heads * -(-rows // block_m)
     if programs >= 3 * num_sms:
         # two programs an SM, each with fewer buffers, hide each other's start and end
