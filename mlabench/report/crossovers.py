@@ -11,6 +11,12 @@ from mlabench.report.series import SHAPE, Context, measured
 if TYPE_CHECKING:
     import pandas
 
+Cost = tuple[str, str | None]
+"""The column of what a call costs, and that of the least it could; None where no bound on it is known."""
+
+LATENCY: Cost = ("latency_us", "floor_us")
+ENERGY: Cost = ("energy_j_per_token", None)
+
 _KEY = ["num_q_heads", *SHAPE]
 
 
@@ -50,27 +56,28 @@ def crossings(points: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     return tuple(found)
 
 
-def over(rows: "pandas.DataFrame", rival: str) -> "pandas.DataFrame":
+def over(rows: "pandas.DataFrame", rival: str, cost: Cost = LATENCY) -> "pandas.DataFrame":
     """The fastest kernels' rows of the other series where the rival has a point of the same heads and `SHAPE`.
 
-    `ratio` is the rival's latency over theirs, `floor_ratio` that of the least times, NaN without ceilings.
+    `ratio` is the rival's cost over theirs, `floor_ratio` that of the least costs, NaN where those are not known.
     """
-    base = rows[rows["series"] == rival][[*_KEY, "latency_us", "floor_us"]]
+    spent, least = cost
+    base = rows[rows["series"] == rival][[*_KEY, *filter(None, cost)]]
     table = rows[rows["series"] != rival].merge(base, on=_KEY, suffixes=("", "_rival"))
     return table.assign(
         rival=rival,
-        ratio=table["latency_us_rival"] / table["latency_us"],
-        floor_ratio=table["floor_us_rival"].astype(float) / table["floor_us"].astype(float),
+        ratio=table[f"{spent}_rival"] / table[spent],
+        floor_ratio=table[f"{least}_rival"].astype(float) / table[least].astype(float) if least else math.nan,
     )
 
 
-def ratios(frame: "pandas.DataFrame", series: str, rivals: Iterable[str]) -> "pandas.DataFrame":
+def ratios(frame: "pandas.DataFrame", series: str, rivals: Iterable[str], cost: Cost = LATENCY) -> "pandas.DataFrame":
     """Points that a series and one of the rivals both measured, with the columns of `over`."""
     import pandas
 
-    rows = measured(frame)
+    rows = measured(frame).dropna(subset=[cost[0]])
     # over the series itself there is no point, and the columns of one
-    tables = [over(rows, rival) for rival in (series, *rivals)]
+    tables = [over(rows, rival, cost) for rival in (series, *rivals)]
     return pandas.concat([table[table["series"] == series] for table in tables])
 
 

@@ -1,7 +1,7 @@
 """How figures look: one colour, marker and line for each variant and form, the same in every figure.
 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart with every kind of colour vision;
-markers and lines tell the series apart in grey.
+their yellow is darkened, for white would swallow it. Markers and lines tell the series apart in grey.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ STYLES: tuple[Style, ...] = (
     Style("mla", "absorbed", "#D55E00", "D", "-", width=2.8),
     Style("mla", "recompute", "#E69F00", "^", (0, (5, 2, 1, 2, 1, 2))),
     Style("mla", "expanded", "#009E73", "X", (0, (7, 2))),
-    Style("mla", "premultiplied", "#F0E442", "P", (0, (3, 2, 1, 2))),
+    Style("mla", "premultiplied", "#8A7A00", "P", (0, (3, 2, 1, 2))),
 )
 """One row a series, in the order of legends."""
 

@@ -14,8 +14,8 @@ from mlabench.report.series import View, make_views
 from mlabench.report.style import SIZE_INCHES, thinned
 from tests.factories import make_case, make_record, make_run, make_sweep
 
-DRAWN = [row.name for row in FIGURES if row.name != "kernels"]
-"""What is drawn where each case was measured on one kernel."""
+DRAWN = [row.name for row in FIGURES if row.name not in ("kernels", "energy")]
+"""What is drawn where each case was measured on one kernel, and no energy."""
 
 FULL = make_sweep(batch=(1, 8), kv_len=(1024, 16384), num_q_heads=(16, 128))
 PAIR = make_sweep(variant=("mha", "mla"), form=("absorbed",), batch=(1,), kv_len=(1024,))
@@ -156,6 +156,21 @@ def test_the_map_has_the_ratio_in_every_cell_and_frames_what_the_ceilings_do_not
     assert not [frame for frame in over_mha.patches if frame.get_width() < 1]
 
 
+def test_the_map_of_energy_has_its_ratios_and_no_frames() -> None:
+    joules = {("mla", 1024): 2.0, ("gqa", 1024): 1.0, ("mla", 4096): 2.0, ("gqa", 4096): 5.0, ("mha", 1024): 9.0}
+    found = view(*(make_record(make_case(variant=name, kv_len=kv_len)) for name, kv_len in joules))
+    assert not crossover.has_energy(found.frame)
+    energy = [joules.get((v, kv_len)) if kv_len == 4096 or v != "mha" else None
+              for v, kv_len in zip(found.frame["variant"], found.frame["kv_len"], strict=True)]  # fmt: skip
+    frame = found.frame.assign(energy_j_per_token=energy)
+    assert crossover.has_energy(frame)
+    over_gqa, bar = crossover.draw_energy(frame, found.context).axes
+    assert over_gqa.get_title() == "over GQA-8"
+    assert bar.get_ylabel() == "energy over that of\nMLA absorbed"
+    assert {text.get_position(): text.get_text() for text in over_gqa.texts} == {(0, 0): "0.5", (1, 0): "2.5"}
+    assert not [frame for frame in over_gqa.patches if frame.get_width() < 1]
+
+
 def test_forms_are_level_where_the_absorbed_one_is_overtaken() -> None:
     times = {("absorbed", 64): 10.0, ("expanded", 64): 40.0, ("absorbed", 1024): 80.0, ("expanded", 1024): 20.0}
     found = view(
@@ -165,7 +180,8 @@ def test_forms_are_level_where_the_absorbed_one_is_overtaken() -> None:
         )
     )
     (axes,) = forms.draw(found.frame, found.context).axes
-    level, line, floor = axes.lines
+    level, line, floor, legend = axes.lines
+    assert (legend.get_label(), legend.get_linestyle()) == ("as the ceilings alone allow", ":")
     assert points_of(line) == [(64.0, 4.0), (1024.0, 0.25)]
     assert (line.get_label(), floor.get_linestyle()) == ("MLA expanded", ":")
     assert {y for _, y in points_of(level)} == {1}

@@ -75,6 +75,15 @@ FIGURES: tuple[FigureRow, ...] = (
         every_head_count=True,
     ),
     FigureRow(
+        "energy",
+        "Where MLA takes less energy",
+        "The energy of a new token of each other variant over MLA's at the same batch and {length}, from the board's "
+        "own counter under sustained load: above 1x, in orange, MLA takes less; below, in blue, more.",
+        crossover.draw_energy,
+        every_head_count=True,
+        fits=crossover.has_energy,
+    ),
+    FigureRow(
         "forms",
         "Absorbed MLA beside its other forms",
         "The latency of each other form of MLA over that of the absorbed one, with {heads}: above 1x the absorbed form "

@@ -1,9 +1,9 @@
-"""Where MLA is faster than each other variant, and where the roofline alone would have said so."""
+"""Where MLA is faster than each other variant, or takes less energy, and where the roofline alone would say so."""
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from mlabench.report.crossovers import ratios
+from mlabench.report.crossovers import ENERGY, LATENCY, Cost, ratios
 from mlabench.report.series import Context, NothingToShowError
 from mlabench.report.style import CEILING_COLOUR, new_figure
 from mlabench.units import format_number, format_ratio, format_tokens
@@ -23,11 +23,25 @@ COLOURS = ("#0072B2", "#FFFFFF", "#D55E00")
 """Of the rival, of a tie, and of MLA."""
 
 
+def has_energy(frame: "pandas.DataFrame") -> bool:
+    """Whether any point has a measured energy."""
+    return bool(frame["energy_j_per_token"].notna().any())
+
+
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     """A grid of maps, a row for each head count and a column for each rival: length by batch."""
+    return _maps(frame, context, LATENCY, "speed-up of")
+
+
+def draw_energy(frame: "pandas.DataFrame", context: Context) -> "Figure":
+    """The same grid for the energy of a new token."""
+    return _maps(frame, context, ENERGY, "energy over that of")
+
+
+def _maps(frame: "pandas.DataFrame", context: Context, cost: Cost, says: str) -> "Figure":
     series = FORMS[context.phase]
     rivals = [one.name for one in context.series if one.style.variant != "mla"]
-    table = ratios(frame, series, rivals)
+    table = ratios(frame, series, rivals, cost)
     rivals = [rival for rival in rivals if (table["rival"] == rival).any()]
     if not rivals:
         raise NothingToShowError(f"it needs {series} measured at the same points as another variant.")
@@ -44,7 +58,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
         axes.set_title(f"over {rival}")
     for axes in grid[-1]:
         axes.set_xlabel(context.x)
-    _colour_bar(figure, image, grid, series)
+    _colour_bar(figure, image, grid, f"{says}\n{series}")
     return figure
 
 
@@ -68,9 +82,9 @@ def _map(axes: "Axes", rows: "pandas.DataFrame", context: Context, xs: list[int]
     return image
 
 
-def _colour_bar(figure: "Figure", image: Any, grid: Any, series: str) -> None:
+def _colour_bar(figure: "Figure", image: Any, grid: Any, label: str) -> None:
     bar = figure.colorbar(image, ax=grid, aspect=40, pad=0.01)
     steps = [-3, -2, -1, 0, 1, 2, 3] if len(grid) > 1 else [-3, 0, 3]
     bar.set_ticks(steps, labels=[format_ratio(2.0**step) for step in steps], fontsize=8)
-    bar.set_label(f"speed-up of\n{series}", fontsize=9)
+    bar.set_label(label, fontsize=9)
     bar.outline.set_visible(False)

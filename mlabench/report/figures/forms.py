@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ABSORBED = "MLA absorbed"
 
+_FLOOR: Any = {"linestyle": ":", "linewidth": 1.4}
+
 
 def has_several(frame: "pandas.DataFrame") -> bool:
     """Whether there is another form of MLA beside the absorbed one."""
@@ -42,6 +44,10 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     _ratio_axis(panels[0], list(found.values()))
     panels[0].set_ylabel(f"time over that of {ABSORBED}")
     handles = {line.get_label(): line for axes in panels for line in axes.lines if line.get_marker() != "None"}
+    if any(one.floor_points for one in found.values()):
+        handles["_floor"] = panels[0].plot([], [], color=CEILING_COLOUR, **_FLOOR, label="as the ceilings alone allow")[
+            0
+        ]
     bottom_legend(figure, list(handles.values()))
     return figure
 
@@ -49,8 +55,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
 def _line(axes: "Axes", crossover: Crossover, style: dict[str, Any]) -> None:
     axes.plot(*zip(*crossover.points, strict=True), **style)
     if crossover.floor_points:
-        plain = {"color": style["color"], "linestyle": ":", "linewidth": 1.4, "label": "_floor"}
-        axes.plot(*zip(*crossover.floor_points, strict=True), **plain)
+        axes.plot(*zip(*crossover.floor_points, strict=True), color=style["color"], **_FLOOR, label="_floor")
     for length in crossover.lengths:
         axes.annotate(
             format_tokens(round(length)),
