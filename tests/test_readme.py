@@ -158,8 +158,8 @@ def test_what_is_predicted_is_what_the_code_predicts() -> None:
     )
     errors = [(e.mean_absolute_error, e.regime, fit.contract) for fit in calibration.fits.values() for e in fit.errors]
     worst, regime, contract = max(errors)
-    assert (regime, contract) == ("launch", "mla_absorbed")
-    assert f"worst, at {format_percent(worst, 1)}, where MLA's calls are so short" in TEXT
+    assert (regime, contract) == ("launch", "grouped")
+    assert f"worst, at {format_percent(worst, 1)}, where calls of grouped attention are so short" in TEXT
 
 
 def test_what_is_told_of_claims_is_what_the_ledger_finds() -> None:

@@ -44,7 +44,10 @@ def predict(
         typer.Option("--gpus", help="A TOML file with GPUs of your own, as in gpus.toml; all of it without --gpu."),
     ] = None,
     crossovers: Annotated[
-        bool, typer.Option("--crossovers", help="Instead of the rows, where one choice overtakes another.")
+        bool,
+        typer.Option(
+            "--crossovers", help="Instead of the rows, where one choice overtakes another; of RUN with --calibrate."
+        ),
     ] = False,
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", metavar="RUN", help="Latencies too, from what a run measured.")
@@ -65,11 +68,17 @@ def predict(
     layers with a window hold no more than it, and an indexer's cache counts; in the floor of a layer neither does.
     floor_speedup_vs_X is the floor of variant X at the same size over the row's: 2 is twice as fast.
 
-    --calibrate fits what the kernels of a run reach of its measured ceilings, and adds latency_us and an interval that
-    held nine in ten of the points that its fit had not seen; the errors go to standard error.
+    --calibrate fits what the kernels of a run reach of its measured ceilings, of attention alone and of whole layers
+    apart, and adds latency_us and an interval that held nine in ten of the points that its fit had not seen; the errors
+    by regime go to standard error.
 
     --crossovers solves for the kv_len at which one floor overtakes another, the heads from which MLA is compute-bound,
     the new tokens up to which absorbing beats expanding, and the tp from which grouped attention caches less than MLA.
+
+    --crossovers --calibrate RUN shows where absorbed MLA and its rivals overtake one another in a run: the length as
+    measured, beside the one that the half of the run without each case predicts, and how many steps of the run's grid
+    they are apart. A measured crossing reaches over all lengths around it at which the two are within 5% of each other.
+    --where chooses among the run's cases.
 
     Exit codes: 0 done, 2 bad input.
 

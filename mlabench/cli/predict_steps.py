@@ -9,10 +9,12 @@ import typer
 
 from mlabench.cases.axes import Value, merge_axes, parse_axis
 from mlabench.cases.case import VARIANTS
+from mlabench.cli.predict_calibration import tell_calibration, tell_nothing_fits
+from mlabench.cli.predict_crossovers import show_crossovers, show_measured_crossovers
 from mlabench.cli.show import print_table
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
-from mlabench.predict.crossovers import Crossover, find_crossovers
+from mlabench.predict.crossovers import find_crossovers
 from mlabench.predict.export import FORMATS
 from mlabench.predict.hardware import Gpu, choose_gpus, gpu_of_device
 from mlabench.predict.presets import NO_MODEL, choose_models
@@ -24,7 +26,6 @@ from mlabench.units import (
     format_exact_bytes,
     format_latency,
     format_number,
-    format_percent,
     format_ratio,
     format_tokens,
 )
@@ -51,20 +52,18 @@ class Asked:
 
 def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None:
     """Print the rows, or the crossovers, and draw the plot. Raises `UsageError`."""
-    if crossovers and (plot or asked.calibrate):
-        raise UsageError("--crossovers are of the floors: leave --plot and --calibrate away")
-    if crossovers and asked.cache_formats:
-        raise UsageError("--crossovers are of caches in the dtype: leave --cache-format away")
+    if crossovers:
+        _run_crossovers(asked, kind, plot)
+        return
     if plot:
         from mlabench.report.predicted import check_plot_path
 
         check_plot_path(plot)
     points = _points(asked)
     gpus, calibration = gpus_and_calibration(asked.gpus, asked.gpus_file, asked.calibrate)
-    if crossovers:
-        _show_crossovers(find_crossovers(points, gpus), kind)
-        return
     rows = list(predict_rows(points, gpus, calibration))
+    if calibration and all(row["latency_us"] is None for row in rows):
+        tell_nothing_fits(calibration, [point.rank_case for point in points])
     if plot:
         from mlabench.report.predicted import plot_rows
 
@@ -74,6 +73,24 @@ def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None
         _print_rows(rows)
     else:
         typer.echo(FORMATS[kind](rows), nl=False)
+
+
+def _run_crossovers(asked: Asked, kind: str, plot: Path | None) -> None:
+    """Print the crossovers of the floors, or with a run to calibrate by those that it measured."""
+    if plot:
+        raise UsageError("--crossovers have no plot: leave --plot away")
+    if asked.cache_formats:
+        raise UsageError("--crossovers are of caches in the dtype: leave --cache-format away")
+    if not asked.calibrate:
+        show_crossovers(find_crossovers(_points(asked), choose_gpus(asked.gpus, asked.gpus_file)), kind)
+        return
+    if asked.axis_texts or asked.models or asked.models_file or asked.tps or asked.dps:
+        raise UsageError(
+            "--crossovers with --calibrate are of the cases that the run measured: choose among them with --where"
+        )
+    _, calibration = gpus_and_calibration(asked.gpus, asked.gpus_file, asked.calibrate)
+    if calibration:
+        show_measured_crossovers(calibration, asked.where, kind)
 
 
 def _points(asked: Asked) -> tuple[Point, ...]:
@@ -114,58 +131,8 @@ def gpus_and_calibration(
     calibration = calibrate(measured, own)
     if own not in gpus:
         raise UsageError(f"{run_path} was measured on {own.name}: add --gpu {own.name}")
-    _tell_calibration(calibration)
+    tell_calibration(calibration)
     return gpus, calibration
-
-
-def _tell_calibration(calibration: "Calibration") -> None:
-    """Say on standard error what was fitted and how far it is off, so that the rows stay alone on standard output."""
-    for fit in calibration.fits.values():
-        reached = fit.efficiency
-        errors = ", ".join(
-            f"{error.regime} {format_percent(error.mean_absolute_error, 1)} of {error.points}" for error in fit.errors
-        )
-        typer.echo(
-            f"mlabench: {fit.contract} ({', '.join(fit.kernels)}): {format_latency(reached.overhead_us)} a call, "
-            f"{format_percent(reached.bandwidth_share)} of the bandwidth, {format_percent(reached.flops_share)} of the "
-            f"FLOP rate, bend {format_number(reached.sharpness)}; mean error by regime: {errors}",
-            err=True,
-        )
-    for contract, points in calibration.left_out.items():
-        typer.echo(f"mlabench: {contract}: {points} measured cases are too few to fit", err=True)
-    typer.echo(
-        f"mlabench: {calibration.run} calibrates {calibration.gpu}: mean error "
-        f"{format_percent(calibration.mean_absolute_error, 1)} over {calibration.points} cases, each predicted from "
-        "the half that it is not in",
-        err=True,
-    )
-
-
-def _show_crossovers(found: Sequence[Crossover], kind: str) -> None:
-    if not found:
-        raise UsageError("nothing crosses over: no GPU gives a rate for the dtype, and no variant a cache to compare")
-    if kind != "table":
-        typer.echo(FORMATS[kind]([crossover.to_json() for crossover in found]), nl=False)
-        return
-    rows = [
-        (
-            crossover.model or NOT_MEASURED,
-            crossover.gpu or "any",
-            crossover.phase or "any",
-            _or_any(crossover.batch),
-            _or_any(crossover.q_len),
-            _or_any(crossover.tp),
-            crossover.axis,
-            format_number(crossover.at),
-            crossover.meaning,
-        )
-        for crossover in found
-    ]
-    print_table(("model", "gpu", "phase", "batch", "q_len", "tp", "what is varied", "at", "meaning"), rows)
-
-
-def _or_any(value: int | None) -> str:
-    return "any" if value is None else str(value)
 
 
 _VARIED: Mapping[str, tuple[Any, Callable[[Any], str]]] = {
@@ -232,6 +199,8 @@ def what(row: Row) -> str:
 
 
 def _interval(row: Row) -> str:
+    if row["latency_us"] is None:
+        return NOT_MEASURED
     return f"{format_latency(row['latency_us_low'])} to {format_latency(row['latency_us_high'])}"
 
 

@@ -63,6 +63,11 @@ def plan_row(setup: Setup, calibration: "Calibration | None" = None) -> Row:
 
     Numbers are 0 where the weights do not fit, and times None where the batch does not. Raises `UsageError`.
     """
+    if calibration and not any(case.scope == "core" and case.phase == "decode" for case in calibration.measured_us):
+        raise UsageError(
+            f"{calibration.run} tells nothing of attention alone at decode, which a plan is made of: "
+            "calibrate by a run of scope=core and phase=decode"
+        )
     point, stack, dp = setup.point, setup.stack, setup.point.dp
     kv_len, room = point.case.kv_len, max(0, int(setup.free_bytes_per_gpu))
     per_token = costs_in_format(point.case, point.rank_case.variant, point.held_in).kv_cache_bytes_per_token

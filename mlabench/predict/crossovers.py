@@ -138,12 +138,14 @@ def grouped_cache_tp(point: Point, gpu: Gpu) -> Iterator[Crossover]:
         known = _known(point, None, "grouped_cache_tp", rival if own else latent)
         known |= {"phase": None, "batch": None, "q_len": None, "kv_len": None, "tp": None, "axis": "tp"}
         if not ranks:
-            meaning = f"{_name(rival)} never caches fewer bytes a rank than MLA's {format_exact_bytes(latent_bytes)}"
+            meaning = (
+                f"{variant_name(rival)} never caches fewer bytes a rank than MLA's {format_exact_bytes(latent_bytes)}"
+            )
             yield Crossover(**known, at=None, meaning=meaning)
             continue
         own_bytes = _rank_bytes(case, rival, ranks[0])
         meaning = (
-            f"{_name(rival)} caches {format_exact_bytes(own_bytes)} a token, layer and rank from tp {ranks[0]}, "
+            f"{variant_name(rival)} caches {format_exact_bytes(own_bytes)} a token, layer and rank from tp {ranks[0]}, "
             f"MLA {format_exact_bytes(latent_bytes)} at every tp"
         )
         yield Crossover(**known, at=ranks[0], meaning=meaning)
@@ -178,7 +180,7 @@ def _known(point: Point, gpu: Gpu | None, crossover: str, against: Variant | str
         "gpu": gpu.name if gpu else None,
         "variant": case.variant.name,
         "form": case.variant.form,
-        "against": against if isinstance(against, str | None) else _name(against),
+        "against": against if isinstance(against, str | None) else variant_name(against),
         "phase": case.phase,
         "batch": case.batch,
         "q_len": None if takes_whole_prompts(case) else case.q_len,
@@ -193,12 +195,13 @@ def _on_form(variant: Variant, form: Form) -> Variant:
     return replace(variant, form=form) if isinstance(variant, Mla) else variant
 
 
-def _name(variant: Variant) -> str:
+def variant_name(variant: Variant) -> str:
+    """A variant among others of its size: `gqa-8`, `mla absorbed`."""
     if isinstance(variant, Grouped) and variant.name == "gqa":
         return f"gqa-{variant.num_kv_heads}"
     return f"{variant.name} {variant.form}" if variant.form else variant.name
 
 
 def _ordered(own: Variant, other: Variant, own_is_ahead: bool) -> tuple[str, str]:
-    names = _name(own), _name(other)
+    names = variant_name(own), variant_name(other)
     return names if own_is_ahead else (names[1], names[0])

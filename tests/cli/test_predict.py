@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mlabench.records.metrics import latency_us
+from mlabench.records.store import load_run
 from tests.cli.commands import ROOT, call
 
 BASELINE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
@@ -40,6 +42,19 @@ class Predict:
 @pytest.fixture
 def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Predict:
     return Predict(monkeypatch, capsys)
+
+
+def measured_us() -> float:
+    """What the run measured of absorbed MLA with 128 heads at batch 128 and 8k."""
+    (record,) = [
+        record
+        for record in load_run(BASELINE).records
+        if (record.case.variant.form, record.case.variant.num_q_heads) == ("absorbed", 128)
+        and (record.case.batch, record.case.kv_len) == (128, 8192)
+    ]
+    found = latency_us(record)
+    assert found is not None
+    return found
 
 
 def test_without_anything_the_variants_stand_side_by_side(predict: Predict) -> None:
@@ -110,13 +125,51 @@ def test_a_calibration_adds_latencies_and_tells_its_errors_apart(predict: Predic
     output, errors = predict(*arguments, "--gpu", "h200", "--gpu", "a100", "--format", "json")
     h200, a100 = json.loads(output)
     assert h200["latency_us_low"] < h200["latency_us"] < h200["latency_us_high"]
-    # The run measured 807 us there.
-    assert h200["latency_us"] == pytest.approx(807, rel=0.15)
+    assert h200["latency_us"] == pytest.approx(measured_us(), rel=0.15)
     assert a100["latency_us"] is a100["latency_us_low"] is None
-    assert "mla_absorbed (mla_decode_triton)" in errors
-    assert "over 451 cases, each predicted from the half that it is not in" in errors
+    assert "mla_absorbed: mean error by regime: compute " in errors
+    assert "mla_decode_gluon_few_rows: " in errors
+    assert " a thousand merged rows" in errors
+    assert "% while expanding" in errors
+    assert "over 451 cases, each predicted from the half that it is not in: compute " in errors
     table, _ = predict(*arguments)
     assert "90% interval" in table
+
+
+def test_layers_are_calibrated_by_layers(predict: Predict) -> None:
+    arguments = ("--model", "deepseek-v3", "--calibrate", str(BASELINE.parent / "layer"))
+    core, layer = predict.rows(*arguments, "-a", "scope=core,layer")
+    assert core["latency_us"] is None
+    assert layer["latency_us"] > layer["floor_us"]
+    table, errors = predict(*arguments)
+    assert "–" in table
+    assert "layer tells no latency of these cases, of mla_absorbed: it was fitted to mla_absorbed layer, " in errors
+
+
+def test_crossovers_of_a_run_stand_beside_what_is_predicted(predict: Predict) -> None:
+    arguments = ("--crossovers", "--calibrate", str(BASELINE))
+    some = ("--where", 'num_q_heads == 128 and batch <= 8 and form != "recompute"')
+    output, errors = predict(*arguments, *some, "--format", "json")
+    rows = json.loads(output)
+    assert [(row["against"], row["batch"]) for row in rows] == [
+        (against, batch) for batch in (1, 8) for against in ("mha", "gqa-8", "mqa")
+    ]
+    agreeing = sum(row["agrees"] for row in rows)
+    assert f"mlabench: {agreeing} of 6 (" in errors
+    crossing = sum(bool(row["measured"]) for row in rows)
+    assert f" of {crossing} (" in errors.splitlines()[-1]
+    table, _ = predict(*arguments, *some)
+    lines = [line.split() for line in table.splitlines() if "varied" in line]
+    assert len(lines) == 6
+    assert sum("from" in line for line in lines) >= crossing
+    assert all("always" in line for line in lines if "mha" in line)
+    assert all("never" in line for line in lines if "mqa" in line)
+
+
+def test_crossovers_of_a_prefix_are_of_new_tokens(predict: Predict) -> None:
+    rows = predict.rows("--crossovers", "--calibrate", str(BASELINE.parent / "prefix"))
+    assert {row["axis"] for row in rows} == {"q_len"}
+    assert all(100 < row["measured"][0] < 1000 for row in rows)
 
 
 def test_a_config_and_a_models_file_are_read(predict: Predict, tmp_path: Path) -> None:
@@ -156,7 +209,9 @@ def test_a_plot_is_drawn(predict: Predict, tmp_path: Path, suffix: str) -> None:
         (("--gpus", "nowhere.toml"), "No such file"),
         (("--calibrate", "nowhere"), "is not a run directory"),
         (("--calibrate", str(BASELINE), "--gpu", "a100"), "was measured on h200-sxm: add --gpu h200-sxm"),
-        (("--calibrate", str(BASELINE), "--crossovers"), "leave --plot and --calibrate away"),
+        (("--crossovers", "--plot", "floors.png"), "leave --plot away"),
+        (("--crossovers", "--calibrate", str(BASELINE), "--model", "deepseek-v3"), "choose among them with --where"),
+        (("--crossovers", "--calibrate", str(BASELINE), "-a", "batch=1"), "choose among them with --where"),
         (("--plot", "floors.pdf"), "name it floors.png or floors.svg"),
         (("--plot", "nowhere/floors.png"), "there is no folder nowhere"),
         (("--plot", "floors.png", "-a", "dtype=float32"), "would have 0 lines"),
@@ -168,6 +223,20 @@ def test_bad_input_is_one_line(predict: Predict, arguments: tuple[str, ...], com
     (line,) = errors.splitlines()
     assert line.startswith("mlabench: error: ")
     assert complaint in line
+
+
+@pytest.mark.parametrize(
+    ("run", "complaint"),
+    [
+        ("decode", "decode has no absorbed MLA beside another variant at 3 lengths or more where batch == 7"),
+        ("decode-sustained", "at most 12 measured cases of one kind of kernel"),
+    ],
+)
+def test_a_run_that_tells_no_crossover_is_named(predict: Predict, run: str, complaint: str) -> None:
+    arguments = ("--crossovers", "--calibrate", str(BASELINE.parent / run), "--where", "batch == 7")
+    output, errors = predict(*arguments, code=2)
+    assert output == ""
+    assert complaint in errors.splitlines()[-1]
 
 
 def test_neither_torch_nor_anything_slow_is_loaded() -> None:

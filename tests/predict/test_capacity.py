@@ -105,6 +105,13 @@ def test_a_calibration_replaces_attentions_floor_alone() -> None:
         assert plan_row(other, calibration)["attention_us"] is None
 
 
+def test_a_run_of_layers_tells_nothing_of_a_plans_attention() -> None:
+    chosen = setup("llama-3.1-8b")
+    calibration = calibrate(load_run(BASELINE.parent / "layer"), chosen.gpu)
+    with pytest.raises(UsageError, match=r"^layer tells nothing of attention alone at decode, .* scope=core"):
+        plan_row(chosen, calibration)
+
+
 NAMES = ("deepseek-v2-lite", "llama-3.1-8b", "gemma-2-27b", "gpt-oss-120b", "qwen2.5-7b")
 LENGTHS = st.integers(1, 200_000)
 

@@ -1,0 +1,100 @@
+"""How `mlabench predict --crossovers` shows what it found: of the floors, or of a run beside its predictions."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from mlabench.cli.show import print_table
+from mlabench.errors import UsageError
+from mlabench.predict.crossovers import Crossover
+from mlabench.predict.export import FORMATS
+from mlabench.units import NOT_MEASURED, format_number, format_percent, format_tokens
+
+if TYPE_CHECKING:
+    from mlabench.predict.calibrate import Calibration
+    from mlabench.predict.measured_crossovers import MeasuredCrossover
+
+
+def show_crossovers(found: Sequence[Crossover], kind: str) -> None:
+    """Print crossovers of the floors. Raises `UsageError` without any."""
+    if not found:
+        raise UsageError("nothing crosses over: no GPU gives a rate for the dtype, and no variant a cache to compare")
+    if kind != "table":
+        typer.echo(FORMATS[kind]([crossover.to_json() for crossover in found]), nl=False)
+        return
+    rows = [
+        (
+            crossover.model or NOT_MEASURED,
+            crossover.gpu or "any",
+            crossover.phase or "any",
+            _or_any(crossover.batch),
+            _or_any(crossover.q_len),
+            _or_any(crossover.tp),
+            crossover.axis,
+            format_number(crossover.at),
+            crossover.meaning,
+        )
+        for crossover in found
+    ]
+    print_table(("model", "gpu", "phase", "batch", "q_len", "tp", "what is varied", "at", "meaning"), rows)
+
+
+def show_measured_crossovers(calibration: "Calibration", where: str, kind: str) -> None:
+    """Print the crossovers of a run's cases that the expression keeps. Raises `UsageError` without any."""
+    from mlabench.cases.where import keep_where
+    from mlabench.predict.measured_crossovers import LEAST_LENGTHS, find_measured_crossovers
+
+    cases = tuple(calibration.measured_us)
+    found = find_measured_crossovers(calibration, keep_where(cases, where) if where else cases)
+    if not found:
+        raise UsageError(
+            f"{calibration.run} has no absorbed MLA beside another variant at {LEAST_LENGTHS} lengths or more"
+            + (f" where {where}" if where else "")
+        )
+    crossing = [crossover for crossover in found if crossover.measured]
+    typer.echo(
+        f"mlabench: {_agreeing(found)} pairs agree within a grid step"
+        + (f", {_agreeing(crossing)} of those that cross" if crossing else ""),
+        err=True,
+    )
+    if kind == "table":
+        _print_measured(found)
+    else:
+        typer.echo(FORMATS[kind]([crossover.to_json() for crossover in found]), nl=False)
+
+
+def _agreeing(found: "Sequence[MeasuredCrossover]") -> str:
+    agreeing = sum(crossover.agrees for crossover in found)
+    return f"{agreeing} of {len(found)} ({format_percent(agreeing / len(found), 1)})"
+
+
+def _print_measured(found: "Sequence[MeasuredCrossover]") -> None:
+    rows = [
+        (
+            f"{crossover.variant} {crossover.form} vs {crossover.against}",
+            f"{crossover.phase} {crossover.scope}",
+            str(crossover.num_q_heads),
+            str(crossover.batch),
+            "varied" if crossover.q_len is None else format_tokens(crossover.q_len),
+            "varied" if crossover.kv_len is None else format_tokens(crossover.kv_len),
+            _ahead(crossover.predicted, crossover.predicted_leads_first),
+            _ahead(crossover.measured, crossover.leads_first),
+            NOT_MEASURED if crossover.steps_apart is None else format_number(crossover.steps_apart, 2),
+        )
+        for crossover in found
+    ]
+    headers = ("pair", "of", "heads", "batch", "q_len", "kv_len", "ahead as predicted", "as measured", "steps apart")
+    print_table(headers, rows)
+
+
+def _ahead(lengths: Sequence[float], leads_first: bool) -> str:
+    """Along which lengths the first of a pair is the faster one."""
+    if not lengths:
+        return "always" if leads_first else "never"
+    starts = "up to" if leads_first else "from"
+    return f"{starts} {', '.join(map(format_number, lengths))}"
+
+
+def _or_any(value: int | None) -> str:
+    return "any" if value is None else str(value)
