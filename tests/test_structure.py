@@ -11,13 +11,18 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     ("cli",),
-    ("doctor", "machine_code", "claims"),
-    ("measure", "verdict", "report", "predict"),
+    ("doctor", "machine_code"),
+    ("measure", "verdict", "report"),
+    ("claims",),
+    ("predict",),
     ("records",),
     ("cases", "machine"),
     ("units", "errors", "stats", "__init__"),
 )
 """From the top down. A package imports from layers below its own, and from itself."""
+
+MEASURED, JUDGED_ELSEWHERE = ("measure", "verdict"), ("claims", "predict")
+"""What is measured, and how runs are compared, rests on nothing that is only predicted or said."""
 
 PARTS = "mla_kernels.layer_parts"
 """What a layer is made of and what it costs: arithmetic, which the cases share with the kernels."""
@@ -54,6 +59,7 @@ def test_imports_point_one_way(path: Path) -> None:
             assert own in ("cases", "measure")
         else:
             assert layer_of(package) > layer_of(own), f"{own} imports {package}"
+            assert package not in JUDGED_ELSEWHERE or own not in MEASURED, f"{own} imports {package}"
 
 
 def test_kernels_know_nothing_of_the_suite() -> None:

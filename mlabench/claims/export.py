@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from textwrap import fill
 
 from mlabench.claims.judge import Judged
@@ -12,11 +13,11 @@ WIDTH = 120
 
 INTRODUCTION = (
     "wrote this page. No verdict is typed in: each claim of the articles and of the papers' tables has one or more "
-    "readings; a reading's value is computed from the model presets, the cases' tensors and the GPUs' data sheets, and "
-    "held against the claimed one; {measured}. A claim holds if all of its readings do, holds with a qualifier if some "
-    "do, and is wrong if none does. Scores, prices and times that a source gives are taken from it, and only the "
-    "arithmetic on them is checked. The words are shortened. Bytes are of bfloat16 and of one GPU unless a row says "
-    "otherwise."
+    "readings; a reading's value is computed from the model presets, the cases' tensors, the GPUs' data sheets and "
+    "small trials in float64, and held against the claimed one; {measured}. A claim holds if all of its readings do, "
+    "holds with a qualifier if some do, and is wrong if none does. Scores, prices and times that a source gives are "
+    "taken from it, and only the arithmetic on them is checked. The words are shortened. Bytes are of bfloat16 and of "
+    "one GPU unless a row says otherwise."
 )
 
 HEADERS = ("id", "the words", "where", "verdict", "what is right")
@@ -27,12 +28,12 @@ def to_json(judged: Sequence[Judged]) -> str:
     return json.dumps([one.to_json() for one in judged], indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def to_markdown(judged: Sequence[Judged], run: str | None = None) -> str:
-    """The page: a table for each source. `run` names what the measured claims were judged by."""
+def to_markdown(judged: Sequence[Judged], runs: Sequence[Path] = ()) -> str:
+    """The page: a table for each source. `runs` are what the measured claims were judged by."""
     sections = [
         f"## {source}\n\n{_table(list(claims))}" for source, claims in groupby(judged, key=lambda one: one.claim.source)
     ]
-    return f"{_introduction(judged, run)}\n\n" + "\n\n".join(sections) + "\n"
+    return f"{_introduction(judged, runs)}\n\n" + "\n\n".join(sections) + "\n"
 
 
 def summary(judged: Sequence[Judged]) -> str:
@@ -41,9 +42,21 @@ def summary(judged: Sequence[Judged]) -> str:
     return f"{len(judged)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
-def _introduction(judged: Sequence[Judged], run: str | None) -> str:
-    option = f" --check {run}" if run else ""
-    measured = "claims on speed are judged by the run above" if run else "claims on speed wait for a run"
+def check_option(runs: Sequence[Path]) -> str:
+    """The option that names these runs, in a shell that expands braces; empty without any."""
+    parents = {run.parent for run in runs}
+    if len(runs) < 2 or len(parents) > 1:
+        return "".join(f" --check {run.as_posix()}" for run in runs)
+    return f" --check {parents.pop().as_posix()}/{{{','.join(run.name for run in runs)}}}"
+
+
+def _introduction(judged: Sequence[Judged], runs: Sequence[Path]) -> str:
+    option = check_option(runs)
+    measured = (
+        "what is measured is read from the first of the runs above that holds it"
+        if runs
+        else "claims on speed and energy wait for runs"
+    )
     paragraphs = (INTRODUCTION.format(measured=measured), f"{summary(judged)}.")
     text = "\n\n".join(fill(paragraph, WIDTH) for paragraph in paragraphs)
     return f"# What is said of MLA, put to the test\n\n    mlabench claims{option} --format md\n\n{text}"

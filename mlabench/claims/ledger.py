@@ -40,7 +40,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One claim; `finding` is what is right, with a reading's value in each pair of braces."""
+    """One claim; `finding` is what is right, with a reading's value in each pair of braces.
+
+    `takes` says which runs a measured claim is judged by. Each sentence of `beside` is told where runs hold its values,
+    whatever the claim's kind, and counts for nothing.
+    """
 
     id: str
     quote: str
@@ -50,6 +54,8 @@ class Claim:
     expected: Verdict
     finding: str
     readings: tuple[Reading, ...]
+    takes: str = ""
+    beside: tuple[str, ...] = ()
 
 
 @cache
@@ -57,18 +63,22 @@ def load_ledger() -> tuple[Claim, ...]:
     """Every claim, in the ledger's order. Raises `ValueError` for an entry that cannot be."""
     tables = tomllib.loads(files("mlabench.claims").joinpath("ledger.toml").read_text(encoding="utf-8"))
     sources: Mapping[str, str] = tables["sources"]
-    return tuple(_claim(entry, sources) for entry in tables["claim"])
+    return tuple(read_claim(entry, sources) for entry in tables["claim"])
 
 
-def _claim(entry: Mapping[str, Any], sources: Mapping[str, str]) -> Claim:
+def read_claim(entry: Mapping[str, Any], sources: Mapping[str, str]) -> Claim:
+    """A claim from its table; the part of its id before the dot names its source. Raises `ValueError`."""
     readings = tuple(_reading(name, dict(table)) for name, table in entry.get("readings", {}).items())
     source = sources[entry["id"].split(".")[0]]
     if entry["kind"] not in get_args(Kind) or entry["expected"] not in get_args(Verdict):
         raise ValueError(f"claim {entry['id']}: kind {entry['kind']!r} or verdict {entry['expected']!r} is unknown")
     if entry["kind"] == "untestable" and any(reading.relation for reading in readings):
         raise ValueError(f"claim {entry['id']} is untestable and yet has a reading that tests it")
+    if (entry["kind"] == "measured") != ("takes" in entry):
+        raise ValueError(f"claim {entry['id']}: one that is measured, and no other, says in `takes` what it takes")
     plain = {name: entry[name] for name in ("id", "quote", "kind", "expected", "finding")}
-    return Claim(**plain, source=source, where=entry.get("where", ""), readings=readings)
+    texts = {name: entry.get(name, "") for name in ("where", "takes")}
+    return Claim(**plain, **texts, source=source, readings=readings, beside=tuple(entry.get("beside", ())))
 
 
 def _reading(name: str, table: dict[str, Any]) -> Reading:

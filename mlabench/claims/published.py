@@ -1,5 +1,7 @@
 """Arithmetic on figures that a source itself gives: whether they bear out its words."""
 
+from collections.abc import Sequence
+
 from mlabench.cases.models import load_presets
 from mlabench.claims.work import layer_weights
 
@@ -12,6 +14,11 @@ def value(of: float) -> float:
 def quotient(of: float, over: float) -> float:
     """One figure over another."""
     return of / over
+
+
+def total(of: Sequence[float]) -> float:
+    """Several figures together."""
+    return float(sum(of))
 
 
 def change(of: float, over: float) -> float:

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 def claims(
     check: Annotated[
-        Path | None,
-        typer.Option("--check", metavar="RUN", help="A run with decode, by which the claims on speed are judged."),
+        list[Path] | None,
+        typer.Option("--check", metavar="RUN...", help="Runs by which the claims on speed and energy are judged."),
     ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="Further runs of --check.")] = None,
     kind: Annotated[
         Literal["table", "json", "md"], typer.Option("--format", "-f", help="How to write the ledger.")
     ] = "table",
@@ -22,23 +23,25 @@ def claims(
 
     Each claim stands in the ledger with its words, its source and one or more readings. A reading's value is computed
     now, from the presets and the arithmetic that sweep and predict use, and compared with the claimed one: the claim
-    holds if all readings do, holds with a qualifier if some do, and is wrong if none does. Claims on speed take a run,
-    and without --check are not checked. What nothing here can compute is not testable here.
+    holds if all readings do, holds with a qualifier if some do, and is wrong if none does. Claims on speed and energy
+    take runs, each value the first one that holds it, and without --check are not checked. What nothing here can
+    compute is not testable here.
 
     Exit codes: 0 done, whatever the verdicts; 2 bad input.
 
-    Example: mlabench claims --check results/baselines/nvidia-h200/decode --format md
+    Example: mlabench claims --check results/baselines/nvidia-h200/decode results/baselines/nvidia-h200/layer
     """
     from mlabench.claims.export import summary, to_json, to_markdown
     from mlabench.claims.judge import judge_all
     from mlabench.claims.ledger import load_ledger
     from mlabench.cli.show import print_table
 
-    judged = judge_all(load_ledger(), _load(check) if check else None)
+    paths = [*(check or ()), *(more or ())]
+    judged = judge_all(load_ledger(), [_load(path) for path in paths])
     if kind == "json":
         typer.echo(to_json(judged), nl=False)
     elif kind == "md":
-        typer.echo(to_markdown(judged, check.as_posix() if check else None), nl=False)
+        typer.echo(to_markdown(judged, paths), nl=False)
     else:
         print_table(
             ("id", "the words", "verdict", "what is right"),

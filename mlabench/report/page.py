@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlabench.records.manifest import Manifest
 from mlabench.records.store import Run
 from mlabench.report.cells import MOST_ROWS, columns, table_rows, unmeasured
+from mlabench.report.claimed import claim_table
 from mlabench.report.findings import findings
 from mlabench.report.parts import layer_rows
 from mlabench.report.render import Picture
@@ -50,6 +51,7 @@ def render_page(
         warnings=(*warnings(runs, table), *notes),
         unmeasured=unmeasured(table),
         layers=layer_rows(table),
+        claims=claim_table(runs),
         columns=shown,
         rows=table_rows(table, shown),
         hidden_rows=max(0, len(table) - MOST_ROWS),

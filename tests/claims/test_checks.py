@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlabench.claims import algebra, cache, measured, published, work
-from mlabench.records.store import Run
-from tests.factories import make_case, make_record, make_run
+from mlabench.claims import cache, published, serving, work
 
 
 @pytest.mark.parametrize(
@@ -94,43 +92,6 @@ def test_no_speed_up_can_pass_the_roofline(over: str, gpu: str, speedup: float) 
     assert work.floor_speedup("deepseek-v3", over, gpu) == pytest.approx(speedup, rel=0.005)
 
 
-def made_up_run() -> Run:
-    sizes = {"num_q_heads": 16, "kv_len": 4096}
-    cases = {name: make_case(variant=name, **sizes) for name in ("mha", "gqa", "mla")}
-    longer = make_case(variant="mla", num_q_heads=16, kv_len=8192)
-    times_us = {cases["mha"]: (90.0,), cases["gqa"]: (40.0,), cases["mla"]: (50.0, 20.0), longer: (1.0,)}
-    records = [
-        make_record(case, f"kernel_{n}", time) for case, times in times_us.items() for n, time in enumerate(times)
-    ]
-    return make_run(None, [*records, make_record(cases["gqa"], "wrong", status="incorrect")])
-
-
-def test_a_run_holds_the_fastest_kernels_of_equal_sizes_against_each_other() -> None:
-    run = made_up_run()
-    assert measured.lead(run, "mla absorbed", "gqa") == 1
-    assert measured.lead(run, "mha", "gqa") == 0
-    assert measured.highest_speedup(run, "mla absorbed", "mha") == 4.5
-    assert measured.lowest_speedup(run, "mla absorbed", "gqa") == 2
-
-
-def test_a_run_says_what_binds_by_its_own_ceilings() -> None:
-    run = made_up_run()
-    ceilings = run.manifest.ceilings
-    assert ceilings is not None
-    assert measured.memory_bound_share(run, "mha", 16) == 1
-    mha = make_case(variant="mha", num_q_heads=16, kv_len=4096)
-    assert measured.best_bandwidth_share(run, "mha", 16) == pytest.approx(ceilings.memory_us(mha.bytes_moved) / 90)
-    assert measured.best_flops_share(run, "mha", 16) == pytest.approx(mha.flops / 788e12 * 1e6 / 90)
-
-
-def test_a_run_without_the_points_gives_no_value() -> None:
-    run = made_up_run()
-    assert measured.lead(run, "mla absorbed", "mla expanded") is None
-    assert measured.highest_speedup(run, "mqa", "mha") is None
-    assert measured.memory_bound_share(run, "mha", 7) is None
-    assert measured.best_flops_share(run, "mha", 7) is None
-
-
 def test_a_mixture_of_experts_adds_up() -> None:
     sizes: Mapping[str, Any] = {
         "of": "deepseek-v3",
@@ -146,9 +107,31 @@ def test_a_mixture_of_experts_adds_up() -> None:
     assert routed == pytest.approx(58 * 248 * 3 * 7168 * 2048 / 1e9)
 
 
-def test_the_algebra_of_a_latent() -> None:
-    assert algebra.fold_error() < 1e-12
-    assert algebra.fold_error_behind_rope() > 0.1
-    assert algebra.rank_behind_rope() == algebra.WIDTH / algebra.RANK
-    assert algebra.rank_of_keys_and_values() == 1
-    assert algebra.rank_beside_frozen_weight() == algebra.WIDTH / algebra.RANK
+def test_ranks_copy_what_has_no_heads_to_split() -> None:
+    assert [serving.copies("deepseek-v3", tp) for tp in (1, 8)] == [1, 8]
+    assert [serving.copies("deepseek-v3 gqa", tp) for tp in (8, 16)] == [1, 2]
+
+
+def test_new_tokens_from_which_expanding_a_prefix_pays() -> None:
+    assert serving.level_new_tokens("deepseek-v3") == pytest.approx(512 * 256 / (1088 - 320))
+
+
+@pytest.mark.parametrize(("gpu", "batch"), [("h100-sxm-80gb", 87), ("h200-sxm", 61), ("a100-sxm-80gb", 45)])
+def test_requests_from_which_expanding_a_shared_prefix_pays(gpu: str, batch: int) -> None:
+    level = serving.shared_prefix_batch("deepseek-v3", gpu)
+    assert round(level) == batch
+    below, above = (serving.shared_prefix_speedup("deepseek-v3", gpu, round(level) + step) for step in (-1, 1))
+    assert below < 1 < above
+
+
+def test_sparse_attention_is_level_where_the_indexer_has_eaten_its_gain() -> None:
+    level = serving.sparse_level("deepseek-v3.2")
+    assert level == 2048 * 278_528 / (278_528 - 2 * 64 * 128)
+    assert serving.sparse_flops_quotient("deepseek-v3.2", int(level)) == pytest.approx(1)
+    assert serving.sparse_flops_quotient("deepseek-v3.2", int(level) + 1) > 1
+
+
+def test_one_latent_for_all_heads_is_mla_s_own_intensity() -> None:
+    own = work.pair_flops_per_byte_of_cache("deepseek-v3")
+    assert serving.grouped_latent_intensity("deepseek-v3", 1) == own
+    assert serving.grouped_latent_intensity("deepseek-v3", 2) == 128

@@ -1,13 +1,14 @@
 """From readings to a verdict."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlabench.claims.judge import judge
 from mlabench.claims.ledger import HOLDS, QUALIFIED, UNCHECKED, UNTESTABLE, WRONG, Claim, Reading
-from tests.factories import make_run
+from tests.factories import make_case, make_record, make_run
 
 TRUE = Reading("true", "published", {"of": 2.0}, "about", 2.0)
 FALSE = Reading("false", "published", {"of": 2.0}, "about", 3.0)
@@ -37,10 +38,32 @@ def test_what_is_untestable_has_values_but_no_verdict_of_its_own() -> None:
 
 
 def test_a_run_without_the_points_leaves_a_claim_unchecked() -> None:
-    one = judge(claim(MEASURED, kind="measured"), make_run(None, []))
+    one = judge(replace(claim(MEASURED, kind="measured"), takes="decode"), [make_run(None, [])])
     assert one.verdict == UNCHECKED
-    assert one.tested[0].value is None
-    assert "--check" in one.finding
+    assert (one.tested[0].value, one.runs) == (None, ())
+    assert one.finding == "It takes decode: give such a run with --check."
+
+
+def test_a_value_is_of_the_first_run_that_holds_it() -> None:
+    slow, fast = (
+        make_run(Path(name), [make_record(make_case(variant=v, kv_len=256), latency_us=us) for v, us in times])
+        for name, times in (("slow", (("mla", 9.0), ("mha", 3.0))), ("fast", (("mla", 3.0), ("mha", 9.0))))
+    )
+    other = make_run(Path("other"), [])
+    by_slow, by_fast = (judge(claim(MEASURED, kind="measured"), runs) for runs in ([other, slow, fast], [fast, slow]))
+    assert (by_slow.verdict, by_slow.runs) == (WRONG, ("slow",))
+    assert (by_fast.verdict, by_fast.runs) == (HOLDS, ("fast",))
+    assert by_fast.to_json()["checks"][0]["run"] == "fast"
+
+
+def test_what_stands_beside_is_told_where_a_run_holds_it_and_decides_nothing() -> None:
+    lead = replace(MEASURED, name="lead", relation=None)
+    one = replace(claim(TRUE, lead), beside=("It led in {lead}.", "It was {told}."))
+    records = [make_record(make_case(variant=variant, kv_len=256)) for variant in ("mla", "mha")]
+    alone, beside = judge(one), judge(one, [make_run(None, records)])
+    assert alone.verdict == beside.verdict == HOLDS
+    assert alone.finding == "it is 7 It was 7."
+    assert beside.finding == "it is 7 It led in 100.0%. It was 7."
 
 
 def test_a_claim_that_nothing_tests_is_refused() -> None:

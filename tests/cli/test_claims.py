@@ -10,13 +10,15 @@ import pytest
 from mlabench.claims.ledger import load_ledger
 from tests.cli.commands import ROOT, call
 
-BASELINE = str(ROOT / "results" / "baselines" / "nvidia-h200" / "decode")
+BASELINES = "results/baselines/nvidia-h200"
+RUNS = [f"{BASELINES}/{name}" for name in ("decode", "decode-sustained", "layer", "layer-sustained", "prefix")]
 
 
 def test_json_has_a_row_a_claim_with_its_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "claims", "--check", BASELINE, "--format", "json") == 0
+    monkeypatch.chdir(ROOT)
+    assert call(monkeypatch, "claims", "--check", *RUNS, "--format", "json") == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == [claim.id for claim in load_ledger()]
     assert rows["insights.1"]["checks"][0]["value"] == 70272
@@ -32,11 +34,33 @@ def test_without_a_run_the_table_says_what_waits_for_one(
     assert out.count("not checked without a run") == 1 + sum(claim.kind == "measured" for claim in load_ledger())
 
 
-def test_markdown_names_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("runs", "named"),
+    [
+        (RUNS[:1], f"--check {RUNS[0]}"),
+        (RUNS[:2], f"--check {BASELINES}/{{decode,decode-sustained}}"),
+        ([RUNS[0], f"./{RUNS[2]}/../layer"], f"--check {RUNS[0]} --check {RUNS[2]}/../layer"),
+    ],
+    ids=["one", "of one folder", "of several"],
+)
+def test_markdown_names_the_runs(
+    runs: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
-    run = "results/baselines/nvidia-h200/decode"
-    assert call(monkeypatch, "claims", "--check", run, "--format", "md") == 0
-    assert f"    mlabench claims --check {run} --format md\n" in capsys.readouterr().out
+    assert call(monkeypatch, "claims", "--check", *runs, "--format", "md") == 0
+    assert f"    mlabench claims {named} --format md\n" in capsys.readouterr().out
+
+
+def test_a_run_without_the_option_is_one_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    repeated = [word for run in RUNS for word in ("--check", run)]
+    outputs = []
+    for arguments in (RUNS, ["--check", *RUNS], repeated):
+        assert call(monkeypatch, "claims", *arguments, "--format", "json") == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 def test_a_run_that_is_not_there_is_one_clear_line(

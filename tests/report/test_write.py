@@ -51,7 +51,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not {"script", "style"} & set(self.open):
             self.text += data
-        if self.open and self.open[-1] == "td":
+        if "td" in self.open:
             self.cells[-1] += data
 
 
@@ -99,7 +99,7 @@ def test_the_page_escapes_hostile_text(page: Page) -> None:
 def test_the_page_is_semantic_and_its_images_have_alternative_text(page: Page) -> None:
     assert page.tags.count("main") == page.tags.count("h1") == 1
     assert page.tags.count("figure") == page.tags.count("figcaption") == len(DRAWN)
-    assert page.tags.count("caption") == page.tags.count("table") == 2
+    assert page.tags.count("caption") == page.tags.count("table") == 3
     for image in page.images:
         assert "Synthetic H200" in (image["alt"] or "")
 
@@ -176,7 +176,7 @@ def test_the_table_tells_decode_from_prefill(tmp_path: Path) -> None:
     shown = cells.columns(several_runs=False)
     place = [column.heading for column in shown].index("phase")
     page = Page(only.read_text("utf-8"))
-    assert page.cells[place :: len(shown)] == ["decode", "prefill"]
+    assert page.cells[-2 * len(shown) :][place :: len(shown)] == ["decode", "prefill"]
 
 
 def test_two_machines_get_figures_of_their_own(tmp_path: Path) -> None:
