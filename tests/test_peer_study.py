@@ -1,6 +1,5 @@
-"""The study of MLA decode beside its peers: its settings, its summary, and what is said of the committed run."""
+"""What is made of a study of kernels beside their peers: points, totals, pages, figure and sentences."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,29 +10,20 @@ from PIL import Image
 from mlabench.cases.case import Case
 from mlabench.errors import ExitCode
 from mlabench.measure.config import load_config
-from mlabench.measure.kernels import all_kernels
-from mlabench.measure.plan import chosen_cases, make_points
-from mlabench.records.pairs import Pair, load_pairs
-from mlabench.records.store import load_run
+from mlabench.measure.plan import chosen_cases
+from mlabench.records.pairs import Pair
 from mlabench.units import format_bandwidth
 from tests.bench.peer_points import BEST, study, totals
-from tests.bench.peer_study import headline, main, page, sentences
+from tests.bench.peer_study import main, page
 from tests.cli.commands import ROOT, call
-from tests.factories import CEILINGS, make_case
+from tests.factories import CEILINGS, make_case, make_record, make_run, write_run
 from tests.faults.sweeps import NearWorker
 from tests.report.ab_runs import LAUNCH_US, failed, make_pairs, over_floor, write_ab_run
 
 FOLDER = ROOT / "results" / "studies" / "mla-decode"
-RUN, SWEEP = FOLDER / "ab", FOLDER / "sweep"
 FACTORS = {"chosen": 1.25, "flash_mla": 1.5, "flashinfer_fa3": 2.0, "flash_attn_3": 1.4}
 FEW, MANY = (make_case(num_q_heads=heads, batch=128, kv_len=8192) for heads in (16, 128))
 SHORT = make_case(num_q_heads=16, kv_len=1024)
-POINTS = [
-    *((1, 1024), (1, 4096), (1, 32768), (1, 131072), (8, 8192)),
-    *((32, 1024), (32, 4096), (64, 4096), (128, 4096), (128, 8192)),
-]
-
-committed = pytest.mark.skipif(not RUN.exists(), reason="the run of the study is not here")
 
 
 def pairs_of(*cases: Case) -> list[Pair]:
@@ -46,19 +36,6 @@ def write(path: Path, *pairs: Pair, **overrides: object) -> Path:
 
 def the_cases() -> tuple[Case, ...]:
     return chosen_cases(load_config(FOLDER / "study.toml"))
-
-
-def test_the_settings_are_the_points_of_the_study() -> None:
-    cases = the_cases()
-    assert [(c.variant.num_q_heads, c.batch, c.kv_len) for c in cases] == [
-        (heads, *point) for heads in (16, 64, 128) for point in POINTS
-    ]
-    assert {(c.variant.label.partition(" (")[0], c.page_size, c.dtype, c.kv_len_dist, c.q_len) for c in cases} == {
-        ("MLA absorbed", 64, "bfloat16", "uniform", 1)
-    }
-    points = make_points(load_config(FOLDER / "study.toml"), "cuda")
-    backends = {point.kernel.backend for point in points if point.kernel}
-    assert (len(points), backends) == (120, {"chosen", "flash_mla", "flashinfer_fa3", "flash_attn_3"})
 
 
 def test_sweep_and_ab_take_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -142,20 +119,23 @@ def test_without_ceilings_there_is_no_floor(tmp_path: Path) -> None:
     assert page(rows).endswith("- No floor: there are no ceilings of this card.")
 
 
-def test_the_command_prints_the_page_the_sentences_and_the_numbers(
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["peer_study", *arguments])
+    main()
+
+
+def test_the_command_prints_the_points_and_the_sentences(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    path, numbers = write(tmp_path / "ab", *pairs_of(*the_cases())), tmp_path / "study.json"
-    monkeypatch.setattr(sys, "argv", ["peer_study", str(path), "--json", str(numbers)])
-    main()
+    folder = tmp_path / "mla-decode"
+    path = write(folder / "ab", *pairs_of(*the_cases()))
+    command(monkeypatch, str(folder))
     assert capsys.readouterr().out.strip() == page(study(path))
-    plain = json.loads(numbers.read_text(encoding="utf-8"))
-    assert (len(plain["points"]), plain["totals"][3]["points"]) == (30, 30)
-    assert plain["points"][0]["ratios"].keys() == {"flash_mla", "flashinfer_fa3", "flash_attn_3"}
-    monkeypatch.setattr(sys, "argv", ["peer_study", str(path), "--sentences"])
-    main()
-    text = capsys.readouterr().out
-    assert text.startswith("mla_decode is faster than every peer at 30 of 30 points; the best peer takes 1.0")
+    command(monkeypatch, str(folder), "--sentences")
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("mla_decode is faster than every peer at 30 of 30 points; the best peer takes 1.0")
+    assert ", from 1.0" in first
+    text = "\n".join(others)
     ours_us = {row.case: row.ours_us for row in study(path)}[FEW]
     assert ours_us is not None
     assert f"At batch 128 and 8k it moves {format_bandwidth(FEW.bytes_moved / ours_us * 1e6)} with 16 heads" in text
@@ -163,31 +143,19 @@ def test_the_command_prints_the_page_the_sentences_and_the_numbers(
     assert "the clocks were held down at 0 of 30 points." in text
 
 
-@committed
-def test_the_committed_run_is_whole() -> None:
-    cases, kernels = the_cases(), {kernel.name for kernel in all_kernels()}
-    pairs = load_pairs(RUN)
-    assert {pair.case for pair in pairs} == set(cases)
-    assert len(pairs) == 3 * len(cases)
-    for pair in pairs:
-        assert {pair.base.kernel, pair.candidate.kernel} <= kernels
-        assert "incorrect" not in (pair.base.status, pair.candidate.status)
-    assert all(row.ours_us and row.floor_us and row.best for row in study(RUN, SWEEP))
-    compared, swept = (load_run(path).manifest for path in (RUN, SWEEP))
-    assert compared.provenance["source_digest"] == swept.provenance["source_digest"]
-    assert not compared.provenance["dirty"]
-
-
-@committed
-def test_the_committed_page_and_figure_are_the_runs() -> None:
-    assert (FOLDER / "points.md").read_text(encoding="utf-8").strip() == page(study(RUN, SWEEP))
-    assert Image.open(FOLDER / "kernels.png").width == 1600
-
-
-@committed
-def test_the_readme_says_what_the_committed_run_shows() -> None:
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("`", "").split())
-    rows = study(RUN, SWEEP)
-    assert [said for said in sentences(rows, headline(RUN, SWEEP)) if said not in text] == []
-    assert load_run(RUN).manifest.fingerprint.device_name == "NVIDIA H200"
-    assert str(rows[0].binds).startswith(("latency", "launch"))
+def test_the_command_stores_a_page_for_each_comparison_and_the_figure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "grouped-decode"
+    write_run(folder / "sweep", make_run(None, [make_record(FEW)], gpu_state={"uuid": "GPU-synthetic"}))
+    compared = write(folder / "ab", *pairs_of(FEW, MANY), ceilings=None)
+    paged = write(folder / "paged", *pairs_of(MANY), ceilings=None)
+    command(monkeypatch, str(folder), "--write", "--sentences")
+    *paths, first, second = capsys.readouterr().out.splitlines()
+    assert paths == [str(folder / name) for name in ("points.md", "paged.md", "kernels.png")]
+    assert (folder / "points.md").read_text(encoding="utf-8").strip() == page(study(compared, folder / "sweep"), 0.9)
+    assert (folder / "paged.md").read_text(encoding="utf-8").strip() == page(study(paged, folder / "sweep"), 0.9)
+    title = Image.open(folder / "kernels.png").info["Title"]
+    assert title.startswith("mla_decode is faster than every peer at 2 of 2 points; the best peer takes")
+    assert title.partition(", ")[0] in first
+    assert second.startswith("In pages of 64 tokens it is faster at 1 of 1 points, and the best peer takes 1.")

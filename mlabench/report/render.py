@@ -1,7 +1,7 @@
 """Figures as files: each is drawn once, and saved once for each format."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,19 +29,19 @@ class Picture:
     missing: str = ""
 
 
-def draw_pictures(view: View, formats: Iterable[str]) -> tuple[Picture, ...]:
-    """Every figure of a view as `png` or `svg` files."""
+def draw_pictures(view: View, formats: Iterable[str], figures: Sequence[FigureRow] = FIGURES) -> tuple[Picture, ...]:
+    """Every one of the figures that fits a view, as `png` or `svg` files."""
     import matplotlib
 
     formats = tuple(formats)
     with matplotlib.rc_context(RC):
-        return tuple(_picture(row, view, formats) for row in FIGURES if row.fits(view.frame))
+        return tuple(_picture(row, view, formats) for row in figures if row.fits(row.rows(view)))
 
 
 def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
     heading = row.heading(view.context)
     try:
-        figure = row.draw(view.frame, view.context)
+        figure = row.draw(row.rows(view), view.context)
     except NothingToShowError as reason:
         return Picture(row, heading, "", {}, f"{row.name_in(view.context)} is left out: {reason}")
     if own_title := figure.get_suptitle():

@@ -114,10 +114,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The rows that one set of figures draws, and their context."""
+    """The rows that one set of figures draws, and their context; `every` has those too that share no line with them."""
 
     frame: "pandas.DataFrame"
     context: Context
+    every: "pandas.DataFrame"
 
     @property
     def title(self) -> str:
@@ -168,6 +169,7 @@ def _points(runs: Sequence[Run]) -> "pandas.DataFrame":
 
 def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
     left_out: list[str] = []
+    every = rows
     rows = of_one_setting(rows, left_out)
     rows = rows[rows["cache"].isna() | (rows["cache"] == _mode(rows["cache"].dropna()))]
     latent = rows["variant"] == "mla"
@@ -176,7 +178,8 @@ def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
             rows = rows.drop(part.index.difference(most_common(part, SIZES, left_out).index))
     series = _pick_series(rows, left_out)
     rows = rows[rows["series"].isin([one.name for one in series])]
-    return View(rows, _context(rows, runs, series, left_out))
+    context = _context(rows, runs, series, left_out)
+    return View(rows, context, every[every["cache"].isna() | (every["cache"] == context.cache)])
 
 
 def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series, ...], left_out: list[str]) -> Context:

@@ -72,12 +72,15 @@ def new_figure(height_inches: float = SIZE_INCHES[1], width_inches: float = SIZE
     return Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
 
 
-def bottom_legend(figure: "Figure", handles: Sequence[Any], columns: int = 3) -> None:
-    """One legend for the whole figure, under the panels."""
+def bottom_legend(
+    figure: "Figure", handles: Sequence[Any], columns: int = 3, handle_length: float | None = None
+) -> None:
+    """One legend for the whole figure, under the panels; markers without a line need a shorter handle than `RC` has."""
     columns = min(columns, len(handles))
     # matplotlib fills a legend column by column; people read it row by row.
     by_row = [handle for column in range(columns) for handle in handles[column::columns]]
-    figure.legend(handles=by_row, loc="outside lower center", ncols=columns, columnspacing=1.6)
+    spacing = {"columnspacing": 1.6, "handlelength": handle_length}
+    figure.legend(handles=by_row, loc="outside lower center", ncols=columns, **spacing)
 
 
 def thinned(values: Sequence[float], most: int) -> list[float]:

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any
 
 from mlabench.cases.case import Case
 from mlabench.machine.ceilings import Ceilings
@@ -106,14 +105,6 @@ class Row:
         """So many bytes or FLOP over our time, per second."""
         return count / self.ours_us * 1e6 if self.ours_us else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        sizes = {"batch": self.case.batch, "q_len": self.case.q_len, "kv_len": self.case.kv_len}
-        plain = {name: getattr(self, name) for name in ("ours", "ours_us", "best", "floor_us", "shares", "binds")}
-        rates = {"bandwidth_bytes_per_s": self.rate(self.case.bytes_moved), "flops_per_s": self.rate(self.case.flops)}
-        ratios = {name: asdict(ratio) for name, ratio in self.ratios.items()}
-        return {"attention": self.attention, **sizes, **plain, **rates, "ratios": ratios}
-
 
 @dataclass(frozen=True, slots=True)
 class Total:
@@ -125,6 +116,11 @@ class Total:
     ratios: Mapping[str, float]
 
     @property
+    def mean(self) -> float:
+        """Their geometric mean."""
+        return geometric_mean(self.ratios.values())
+
+    @property
     def least_at(self) -> str:
         """The point of the least ratio."""
         return min(self.ratios, key=lambda label: self.ratios[label])
@@ -134,23 +130,14 @@ class Total:
         """The point of the greatest ratio."""
         return max(self.ratios, key=lambda label: self.ratios[label])
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least ratio and the greatest."""
+        return self.ratios[self.least_at], self.ratios[self.greatest_at]
+
     def under(self, bar: float) -> list[str]:
         """The points whose ratio is under a bar."""
         return [label for label, value in self.ratios.items() if value < bar]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        values = self.ratios.values()
-        return {
-            "peer": self.peer,
-            "attention": self.attention,
-            "points": len(values),
-            "asked": self.asked,
-            "geometric_mean": geometric_mean(values),
-            "least": min(values),
-            "least_at": self.least_at,
-            "greatest": max(values),
-        }
 
 
 def study(path: Path, ceilings_path: Path | None = None) -> tuple[Row, ...]:

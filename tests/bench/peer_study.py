@@ -1,42 +1,86 @@
 """One kernel beside its peers, point by point: times, the best peer's ratio, the floor and what binds; then totals.
 
-`python -m tests.bench.peer_study RUN [--ceilings SWEEP] [--bar RATIO] [--sentences] [--json FILE]` reads a run of
-`mlabench ab` and prints Markdown. The floor is the roofline under the ceilings of the run, or else of a sweep on the
-same card.
+`python -m tests.bench.peer_study FOLDER` prints the points of a study, and with `--write` stores what is made of its
+runs: a page of each run of `mlabench ab` (`points.md` of the one named `ab`) and `kernels.png`. The floor is the
+roofline under the ceilings of the folder's `sweep`, on the same card. `--sentences` prints what the READMEs say of it.
 """
 
 import argparse
-import json
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import geometric_mean
 
-from mlabench.report.figures import kernels
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from mlabench.records.pairs import PAIRS_NAME
+from mlabench.report.figures import FIGURES
 from mlabench.report.interleaved import load_measured
+from mlabench.report.render import Picture, draw_pictures
 from mlabench.report.series import make_views
-from mlabench.units import NOT_MEASURED, format_bandwidth, format_flop_rate, format_latency, format_tokens
+from mlabench.units import (
+    NOT_MEASURED,
+    format_bandwidth,
+    format_flop_rate,
+    format_latency,
+    format_ratio,
+    format_tokens,
+)
 from tests.bench.markdown import table
-from tests.bench.peer_points import BAR, BEST, Ratio, Row, peers_of, study, totals
+from tests.bench.peer_points import BAR, BEST, Ratio, Row, Total, peers_of, study, totals
+
+BARS = {"grouped-decode": 0.9, "prefill": 0.85}
+"""By study, where it is not `BAR`."""
+
+IN_PROJECT = "mla-decode"
+"""The study that the project's README tells of."""
+
+FIGURE_NAME = "kernels.png"
 
 
 def main() -> None:
-    """Print the points, the totals and what falls short, or the sentences; store the numbers as JSON where asked."""
+    """Store what is made of a study's runs, print the sentences, or without either the points."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.peer_study")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--ceilings", type=Path, help="a sweep on the same card, where the run holds no ceilings")
-    parser.add_argument("--bar", type=float, default=BAR, help="the best peer's ratio under which a point is named")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--sentences", action="store_true", help="print what the README says of the study instead")
+    parser.add_argument("folder", type=Path, help="with a run `ab`, and others, and a `sweep` on the same card")
+    parser.add_argument("--write", action="store_true", help="store the pages and the figure in the folder")
+    parser.add_argument("--sentences", action="store_true", help="print what the READMEs say of the study")
     asked = parser.parse_args()
-    rows = study(asked.run, asked.ceilings)
+    if asked.write:
+        print(*write(asked.folder), sep="\n")
     if asked.sentences:
-        print(*sentences(rows, headline(asked.run, asked.ceilings)))
-    else:
-        print(page(rows, asked.bar))
-    if asked.json:
-        plain = {"points": [row.to_json() for row in rows], "totals": [total.to_json() for total in totals(rows)]}
-        asked.json.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+        print(*sentences(asked.folder), sep="\n")
+        if asked.folder.resolve().name == IN_PROJECT:
+            print(*project_sentences(asked.folder), sep="\n")
+    if not (asked.write or asked.sentences):
+        print(pages(asked.folder)["points.md"])
+
+
+def pages(folder: Path) -> dict[str, str]:
+    """The page of each run of `mlabench ab`, by the name of its file."""
+    runs = sorted(path.parent for path in folder.glob(f"*/{PAIRS_NAME}"))
+    bar = BARS.get(folder.resolve().name, BAR)
+    names = {"ab": "points"}
+    return {f"{names.get(run.name, run.name)}.md": page(study(run, _sweep(folder)), bar) for run in runs}
+
+
+def picture(folder: Path) -> Picture:
+    """The report's figure of the run `ab`."""
+    runs = [path for path in (_sweep(folder), folder / "ab") if path]
+    (view, *_) = make_views(load_measured(runs))
+    (found,) = draw_pictures(view, ("png",), [row for row in FIGURES if row.name == "kernels"])
+    return found
+
+
+def write(folder: Path) -> Iterator[Path]:
+    """Store the pages, and the figure with its title as the file's; the paths written."""
+    for name, text in pages(folder).items():
+        (folder / name).write_text(f"{text}\n", encoding="utf-8")
+        yield folder / name
+    drawn, title = picture(folder), PngInfo()
+    title.add_text("Title", drawn.heading)
+    Image.open(io.BytesIO(drawn.files["png"])).save(folder / FIGURE_NAME, optimize=True, pnginfo=title)
+    yield folder / FIGURE_NAME
 
 
 def page(rows: Sequence[Row], bar: float = BAR) -> str:
@@ -46,21 +90,29 @@ def page(rows: Sequence[Row], bar: float = BAR) -> str:
     return "\n\n".join(part for part in (points_table(rows), totals_table(rows, bar), lines) if part)
 
 
-def headline(path: Path, ceilings_path: Path | None = None) -> str:
-    """The finding in the title of the report's figure."""
-    (view, *_) = make_views(load_measured([path] if ceilings_path is None else [ceilings_path, path]))
-    return kernels.draw(view.frame, view.context).get_suptitle().partition("\n")[0]
+def sentences(folder: Path) -> Iterator[str]:
+    """What the study's README says of it."""
+    every = _best_of_all(study(folder / "ab", _sweep(folder)))
+    least, greatest = map(format_ratio, every.ends)
+    yield f"{_finding(folder)}, from {least} at {every.least_at}, to {greatest} at {every.greatest_at}."
+    if (folder / "paged").exists():
+        paged = _best_of_all(study(folder / "paged"))
+        won = len(paged.ratios) - len(paged.under(1))
+        yield (
+            f"In pages of 64 tokens it is faster at {won} of {len(paged.ratios)} points, and the best peer takes "
+            f"{format_ratio(paged.mean)} its time in geometric mean."
+        )
 
 
-def sentences(rows: Sequence[Row], finding: str) -> Iterator[str]:
-    """What the README says of a study over the points of `results/studies/mla-decode/study.toml`."""
+def project_sentences(folder: Path) -> Iterator[str]:
+    """What the project's README says of a study over the points of `results/studies/mla-decode/study.toml`."""
+    rows = study(folder / "ab", _sweep(folder))
     *parts, every = [total for total in totals(rows) if total.peer == BEST]
-    means = ", ".join(
-        f"{geometric_mean(part.ratios.values()):.2f}x at {_heads(part.attention or '')}" for part in parts
-    )
+    means = ", ".join(f"{part.mean:.2f}x at {_heads(part.attention or '')}" for part in parts)
+    least, greatest = every.ends
     yield (
-        f"{finding} ({means}), from {every.ratios[every.least_at]:.2f}x ({_heads(every.least_at)}) "
-        f"to {every.ratios[every.greatest_at]:.2f}x ({_heads(every.greatest_at)})."
+        f"{_finding(folder)} ({means}), from {least:.2f}x ({_heads(every.least_at)}) "
+        f"to {greatest:.2f}x ({_heads(every.greatest_at)})."
     )
     few, some, many = ({row.place[1:]: row for row in rows}[heads, 128, 8192] for heads in (16, 64, 128))
     rates = [format_bandwidth(row.rate(row.case.bytes_moved)) for row in (few, some)]
@@ -114,9 +166,8 @@ def totals_table(rows: Sequence[Row], bar: float = BAR) -> str:
     """The totals as Markdown."""
     lines = []
     for total in totals(rows):
-        plain = total.to_json()
-        numbers = [f"{plain[name]:.3f}" for name in ("geometric_mean", "least", "greatest")]
-        points = f"{plain['points']} of {total.asked}"
+        numbers = [f"{number:.3f}" for number in (total.mean, *total.ends)]
+        points = f"{len(total.ratios)} of {total.asked}"
         attention = total.attention or "all"
         lines.append((total.peer, attention, points, *numbers, total.least_at, str(len(total.under(bar)))))
     columns = ("attention", "points", "geometric mean", "least", "greatest", "least at", f"under {bar:g}")
@@ -130,6 +181,18 @@ def problems(rows: Sequence[Row], bar: float = BAR) -> Iterator[str]:
         if ratio and ratio.value < bar:
             yield f"under {bar:g}: {row.label}: {row.best} takes {_interval(ratio)} of our time"
         yield from (f"without a time: {row.label}: {line}" for line in row.why)
+
+
+def _best_of_all(rows: Sequence[Row]) -> Total:
+    return next(total for total in totals(rows) if (total.peer, total.attention) == (BEST, None))
+
+
+def _finding(folder: Path) -> str:
+    return picture(folder).heading.partition(", ")[0]
+
+
+def _sweep(folder: Path) -> Path | None:
+    return folder / "sweep" if (folder / "sweep").exists() else None
 
 
 def _heads(label: str) -> str:

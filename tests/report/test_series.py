@@ -64,6 +64,15 @@ def test_rows_of_another_setting_are_left_out_and_counted() -> None:
     view = only(make_views([make_run(None, [*others, *common])]))
     assert view.frame["kv_len"].tolist() == [1024, 2048, 4096]
     assert view.context.left_out == ("1 records with other than q_len 1", "1 records with other than kv_lora_rank 512")
+    assert sorted(view.every["kv_len"]) == [1024, 1024, 1024, 2048, 4096]
+
+
+def test_a_warm_and_a_cold_cache_are_never_drawn_together() -> None:
+    case, other = make_case(kv_len=1024), make_case(kv_len=2048, page_size=16)
+    records = [make_record(case), make_record(other), make_record(make_case(kv_len=4096), cache="warm")]
+    view = only(make_views([make_run(None, records)]))
+    assert view.context.cache == "cold"
+    assert sorted(view.every["kv_len"]) == [1024, 2048]
 
 
 def test_of_many_gqa_group_sizes_two_are_drawn() -> None:

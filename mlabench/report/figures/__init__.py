@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlabench.report.figures import crossover, floor, forms, kernels, kv_bytes, latency, rates, roofline, speedup
-from mlabench.report.series import Context
+from mlabench.report.series import Context, View
 
 if TYPE_CHECKING:
     import pandas
@@ -19,6 +19,7 @@ class FigureRow:
     Title and caption may name in braces what `Context.captions` holds. `draw` raises `NothingToShowError` where the
     data carries no such figure. Data that a figure does not fit is not said to lack it. A figure that is not `measured`
     follows from the cases alone: its title names no phase, and of several views that give the same it is drawn once.
+    One of `every_point` draws those too that share no line with others.
     """
 
     name: str
@@ -27,7 +28,12 @@ class FigureRow:
     draw: Callable[["pandas.DataFrame", Context], "Figure"]
     every_head_count: bool = False
     measured: bool = True
+    every_point: bool = False
     fits: Callable[["pandas.DataFrame"], bool] = lambda _: True
+
+    def rows(self, view: View) -> "pandas.DataFrame":
+        """The rows of a view that `draw` and `fits` are given."""
+        return view.every if self.every_point else view.frame
 
     def heading(self, context: Context) -> str:
         """The title over the picture: what is shown, and of what."""
@@ -121,11 +127,13 @@ FIGURES: tuple[FigureRow, ...] = (
     FigureRow(
         "kernels",
         "Kernels side by side",
-        "Each kernel's median time over the roofline's least time under the measured ceilings, which is the line at "
-        "1x; where no ceilings were measured, the time itself. Lower is faster; the axis is logarithmic. The points "
-        "that several kernels measured, in order of batch and {length}.",
+        "Each kernel's median time over the roofline's least time under the measured ceilings, which is the floor; "
+        "where no ceilings were measured, the time itself. Lower is faster; the axes are logarithmic, and beside a "
+        "marker that would lie far above all others stands its value. Every point that several kernels measured, in "
+        "order of batch and length, also those of settings that the other figures leave out.",
         kernels.draw,
         every_head_count=True,
+        every_point=True,
         fits=kernels.has_several,
     ),
 )
