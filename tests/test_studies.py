@@ -15,7 +15,8 @@ from mlabench.measure.plan import chosen_cases, make_points
 from mlabench.records.pairs import load_pairs
 from mlabench.records.store import load_run
 from mlabench.report.figures.kernels import WIDTH_PIXELS
-from tests.bench.peer_points import Row, study
+from mlabench.units import format_ratio
+from tests.bench.peer_points import BEST, Row, study, totals
 from tests.bench.peer_study import FIGURE_NAME, pages, picture, project_sentences, sentences
 from tests.cli.commands import ROOT
 
@@ -183,3 +184,14 @@ def plain(path: Path) -> str:
     """The text of a README in one line, without code marks and the addresses of links."""
     text = path.read_text(encoding="utf-8").replace("`", "")
     return " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).split())
+
+
+def test_the_project_says_how_strong_the_baselines_are() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    means = [
+        next(total for total in reversed(totals(study(STUDIES / name / "ab"))) if total.peer == BEST).mean
+        for name in ("grouped-decode", "prefill")
+    ]
+    grouped, prefill = (format_ratio(1 / mean) for mean in means)
+    assert f"(results/studies/grouped-decode) takes {grouped} the time in geometric mean of 24 points" in text
+    assert f"(results/studies/prefill) {prefill} that of nine" in text
