@@ -3,8 +3,12 @@
 Stored units: microseconds, bytes, FLOP (a count), bytes/s, FLOP/s, watts, joules. KB, MB, GB are powers of ten.
 """
 
+import math
+from collections.abc import Sequence
+
 NOT_MEASURED = "–"
 
+_BARS = "▁▂▃▄▅▆▇█"
 _DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -123,6 +127,14 @@ def format_exact(count: int) -> str:
 def format_tokens(tokens: float) -> str:
     """A length in tokens, in binary thousands where it divides: `1k`, `128k`, `1000`."""
     return f"{int(tokens) // 1024}k" if tokens >= 1024 and tokens % 1024 == 0 else f"{int(tokens)}"
+
+
+def format_sparkline(values: Sequence[float]) -> str:
+    """Positive values as a line of bars, the lowest to the highest, logarithmic: `▁▁▁▅█`; level within 2%."""
+    low, high = math.log(min(values)), math.log(max(values))
+    # Lest noise fill the whole height.
+    span = max(high - low, 0.02)
+    return "".join(_BARS[min(int((math.log(value) - low) / span * len(_BARS)), len(_BARS) - 1)] for value in values)
 
 
 def _significant(value: float, digits: int) -> str:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     ("cli",),
-    ("doctor", "machine_code"),
+    ("doctor", "machine_code", "history"),
     ("measure", "verdict", "report"),
     ("claims",),
     ("predict",),

@@ -37,3 +37,17 @@ from mlabench import units
 )
 def test_format(function: object, value: float | None, text: str) -> None:
     assert function(value) == text  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1.0, 1.0, 2.0], "▁▁█"),
+        ([8.0, 4.0, 2.0, 1.0], "█▆▃▁"),
+        # Noise is no mountain.
+        ([100.0, 100.5, 100.0], "▁▂▁"),
+        ([5.0], "▁"),
+    ],
+)
+def test_sparkline(values: list[float], text: str) -> None:
+    assert units.format_sparkline(values) == text

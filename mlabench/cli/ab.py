@@ -9,10 +9,19 @@ from mlabench.cli import options
 
 
 def ab(
-    base: Annotated[str, typer.Argument(metavar="SIDE_A", help="The base: KERNEL, or KERNEL@COMMIT.")],
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="SIDE_A", help="The base: KERNEL, or KERNEL@COMMIT.", autocompletion=options.kernel_names
+        ),
+    ],
     candidates: Annotated[
         list[str],
-        typer.Argument(metavar="SIDE_B", help="What is held against it: named likewise, by its backend, or as peers."),
+        typer.Argument(
+            metavar="SIDE_B",
+            help="What is held against it: named likewise, by its backend, or as peers.",
+            autocompletion=options.kernel_names,
+        ),
     ],
     axis: Annotated[
         list[str] | None, typer.Option("--axis", "-a", help="NAME=VALUES, as in `mlabench sweep`; repeat it.")
@@ -41,10 +50,9 @@ def ab(
     out: Annotated[
         Path | None, typer.Option(help="Run directory to make.", show_default="results/runs/ab/DATE-TIME-DEVICE")
     ] = None,
+    quiet: options.Quiet = False,
     show_all: Annotated[bool, typer.Option("--all", help="Also list the cases that are the same.")] = False,
-    json_path: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write every case as JSON; - is standard output.")
-    ] = None,
+    json_path: options.JsonPath = None,
     markdown_path: Annotated[
         str | None,
         typer.Option("--markdown", metavar="FILE", help="Write what differs as Markdown; - is standard output."),
@@ -78,7 +86,7 @@ def ab(
     targets = {"json": json_path, "markdown": markdown_path}
     check_targets(targets)
     texts = (*(axis or ()), *([f"dtype={dtype}"] if dtype else ()))
-    asked = Asked(texts, given, config, min_effect, MAX_S if max_s is None else max_s, out)
+    asked = Asked(texts, given, config, min_effect, MAX_S if max_s is None else max_s, out, quiet=quiet)
     result = run_sides(base, candidates, asked)
     deliver(result, FORMATS, targets, show_all)
     raise typer.Exit(result.exit_code.value)

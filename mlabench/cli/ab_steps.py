@@ -10,6 +10,7 @@ import typer
 
 from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cases.case import ALLOWED, Case
+from mlabench.cli.project import find_project
 from mlabench.cli.show import progress
 from mlabench.cli.sweep_steps import resolve
 from mlabench.errors import ExitCode, UsageError
@@ -51,6 +52,7 @@ class Asked:
     max_s: float = MAX_S
     out: Path | None = None
     allow_new: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +190,12 @@ def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -
         least_s = f"the {settings.timeout_s:g} s after which a case is given up"
         raise UsageError(f"--max-s {asked.max_s:g}{each} must be less than {least_s}")
     warnings = _warnings(settings, matchups, asked)
-    path = asked.out or PAIRS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.device}"
-    typer.echo(f"mlabench: {pairs_to_come} points on the {settings.device} device, into {path}", err=True)
+    folder = find_project().runs_folder / PAIRS_FOLDER.name
+    path = asked.out or folder / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.device}"
+    if not asked.quiet:
+        typer.echo(f"mlabench: {pairs_to_come} points on the {settings.device} device, into {path}", err=True)
     try:
-        with progress(pairs_to_come) as shown:
+        with progress(pairs_to_come, quiet=asked.quiet) as shown:
             pairs = run_side_by_side(
                 path,
                 settings,

@@ -1,6 +1,7 @@
 """The `mlabench` command."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,13 +10,16 @@ from mlabench import __version__
 from mlabench.cli.ab import ab
 from mlabench.cli.claims import claims
 from mlabench.cli.compare import compare
+from mlabench.cli.config import config
 from mlabench.cli.doctor import doctor
 from mlabench.cli.export import export
 from mlabench.cli.gate import gate
+from mlabench.cli.history import history
 from mlabench.cli.inspect import inspect
 from mlabench.cli.list import list_things
 from mlabench.cli.plan import plan
 from mlabench.cli.predict import predict
+from mlabench.cli.profile import profile
 from mlabench.cli.report import report
 from mlabench.cli.sweep import sweep
 from mlabench.errors import UsageError
@@ -28,18 +32,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("sweep")(sweep)
-app.command("predict")(predict)
-app.command("plan")(plan)
-app.command("claims")(claims)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("ab")(ab)
-app.command("gate")(gate)
-app.command("export")(export)
-app.command("doctor")(doctor)
-app.command("inspect")(inspect)
-app.command("list")(list_things)
+# What each is for in one line that fits the list of commands; its own help says more.
+app.command("sweep", short_help="Measure cases on kernels, and store each point.")(sweep)
+app.command("predict", short_help="What attention costs at least, from arithmetic alone.")(predict)
+app.command("plan", short_help="What fits on GPUs beside a model's weights, and how fast.")(plan)
+app.command("claims", short_help="What is said of MLA, put to the test.")(claims)
+app.command("report", short_help="Figures and a page from stored runs.")(report)
+app.command("compare", short_help="How the times of two runs differ.")(compare)
+app.command("history", short_help="How times went over many runs, and where they stepped.")(history)
+app.command("ab", short_help="Two kernels, or one at two commits, measured in turns.")(ab)
+app.command("gate", short_help="Fail if something is slower, wrong, or cannot be judged.")(gate)
+app.command("export", short_help="A run's records as CSV, JSON, Parquet or Markdown.")(export)
+app.command("profile", short_help="A trace of one case on one kernel.")(profile)
+app.command("doctor", short_help="Whether this machine can measure, with a timer self-test.")(doctor)
+app.command("inspect", short_help="What the kernels compile to; no GPU needed.")(inspect)
+app.command("list", short_help="Axes, kernels, models, GPUs, metrics, runs.")(list_things)
+app.command("config", short_help="Which defaults are in force, and where from.")(config)
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,10 +68,27 @@ def mlabench(
     """
 
 
+JSON_FILE_COMMANDS = ("compare", "ab", "gate", "doctor")
+"""Commands whose --json takes a file; all others print theirs."""
+
+
 def main() -> None:
     """Run the command line; what the user can mend is one line on standard error and an exit code."""
     try:
-        app()
+        app(args=_with_json_target(sys.argv[1:]), prog_name="mlabench")
     except UsageError as error:
         print(f"mlabench: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _with_json_target(arguments: Sequence[str]) -> list[str]:
+    """The arguments, where `--json` that no file follows is `--json -`: typer has no option with an optional value."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if command not in JSON_FILE_COMMANDS:
+        return list(arguments)
+    words = []
+    for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        words.append(word)
+        if word == "--json" and following.startswith("-") and following != "-":
+            words.append("-")
+    return words

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mlabench.cli import options
+
 if TYPE_CHECKING:
     from mlabench.records.store import Run
 
@@ -18,6 +20,7 @@ def claims(
     kind: Annotated[
         Literal["table", "json", "md"], typer.Option("--format", "-f", help="How to write the ledger.")
     ] = "table",
+    as_json: options.AsJson = False,
 ) -> None:
     """Put what articles and papers claim about MLA to the test, and say what is right.
 
@@ -37,10 +40,11 @@ def claims(
     from mlabench.cli.show import print_table
 
     paths = [*(check or ()), *(more or ())]
+    written = options.kind_of(kind, as_json)
     judged = judge_all(load_ledger(), [_load(path) for path in paths])
-    if kind == "json":
+    if written == "json":
         typer.echo(to_json(judged), nl=False)
-    elif kind == "md":
+    elif written == "md":
         typer.echo(to_markdown(judged, paths), nl=False)
     else:
         print_table(

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mlabench.cli import options
+
 
 class Sort(StrEnum):
     """The order of the table's rows."""
@@ -19,9 +21,7 @@ def compare(
     current: Annotated[Path, typer.Argument(help="The run directory that is compared.")],
     sort: Annotated[Sort, typer.Option(help="The worst first, or by kernel and case.")] = Sort.RATIO,
     show_all: Annotated[bool, typer.Option("--all", help="Also list the points that did not change.")] = False,
-    json_path: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write every point as JSON; - is standard output.")
-    ] = None,
+    json_path: options.JsonPath = None,
     markdown_path: Annotated[
         str | None,
         typer.Option("--markdown", metavar="FILE", help="Write what moved as Markdown; - is standard output."),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mlabench.cli import options
 from mlabench.cli.show import console, progress
 from mlabench.units import format_seconds
 
@@ -30,10 +31,8 @@ def doctor(
     counters: Annotated[
         bool, typer.Option("--counters", help="Prove with hardware counters, through ncu, that cold is cold (GPU).")
     ] = False,
-    json_path: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write all raw numbers as JSON; - is standard output."),
-    ] = None,
+    json_path: options.JsonPath = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Say what machine this is, what is missing, whether the kernels are correct, and test the timer.
 
@@ -52,7 +51,7 @@ def doctor(
     tested = choose_tested(method, chosen)
     check_targets({"json": json_path})
     sections = choose_sections({"cross_check": cross_check, "counters": counters})
-    with progress(len(sections)) as shown:
+    with progress(len(sections), quiet=quiet) as shown:
         diagnosis = diagnose(
             chosen,
             quick,

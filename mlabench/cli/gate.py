@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from mlabench.cli import options
 from mlabench.errors import UsageError
 from mlabench.verdict.noise import NOISE
 
@@ -37,9 +38,7 @@ def gate(
         bool, typer.Option("--allow-missing", help="Only report the baseline's points that the run does not hold.")
     ] = False,
     show_all: Annotated[bool, typer.Option("--all", help="Also list the points that did not change.")] = False,
-    json_path: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write every point as JSON; - is standard output.")
-    ] = None,
+    json_path: options.JsonPath = None,
     markdown_path: Annotated[
         str | None,
         typer.Option(
@@ -63,8 +62,13 @@ def gate(
     axis: Annotated[
         list[str] | None, typer.Option("--axis", "-a", help="With --ab: NAME=VALUES, as in `mlabench sweep`.")
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="With --ab: a model preset.")] = None,
-    kernel: Annotated[list[str] | None, typer.Option(help="With --ab: a kernel or backend.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="With --ab: a model preset.", autocompletion=options.model_names)
+    ] = None,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option("--kernel", "-k", help="With --ab: a kernel or backend.", autocompletion=options.kernel_names),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="With --ab: a sweep's TOML file.")] = None,
     device: Annotated[str | None, typer.Option(help="With --ab: auto, cpu or cuda.", show_default="auto")] = None,
     dtype: Annotated[
@@ -90,6 +94,7 @@ def gate(
         Path | None,
         typer.Option(help="With --ab: run directory to make.", show_default="results/runs/ab/DATE-TIME-DEVICE"),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="With --ab or --static: show no progress.")] = False,
     static: Annotated[
         bool,
         typer.Option(
@@ -123,18 +128,28 @@ def gate(
         "--allow-new": allow_new,
         "--max-s": max_s,
         "--out": out,
+        "--quiet": quiet,
     }
     outputs = {"--all": show_all, "--markdown": markdown_path, "--junit": junit_path, "--github": github}
     if static:
-        others = {**stored, "--baseline": None, "--min-effect": min_effect, **outputs, "--ab": ab_commit, **ab}
+        others = {
+            **stored,
+            "--baseline": None,
+            "--min-effect": min_effect,
+            **outputs,
+            "--ab": ab_commit,
+            **ab,
+            "--quiet": None,
+        }
         _refuse(others, "--static does not take {}: it compares machine code and no times")
-        _gate_static(baseline or (), json_path)
+        _gate_static(baseline or (), json_path, quiet=quiet)
     if ab_commit is None:
         _refuse(ab, "{} goes with --ab COMMIT: a stored run has been measured already")
     else:
         _refuse(stored, "--ab does not take {}: it measures both sides itself")
     # Here, so that the help of any command stays quick.
     from mlabench.cli.outputs import check_targets, deliver, refusals_to
+    from mlabench.cli.project import find_project
     from mlabench.records.store import newest_run
     from mlabench.verdict.gate import run_gate
     from mlabench.verdict.outputs import GATE_FORMATS, GATE_REFUSALS
@@ -143,7 +158,9 @@ def gate(
     check_targets(targets)
     with refusals_to(targets, GATE_REFUSALS):
         if ab_commit is None:
-            result = run_gate(current or newest_run(), baseline or (), min_effect, allow_missing)
+            project = find_project()
+            against = baseline or project.values.get("baseline", ())
+            result = run_gate(current or newest_run(project.runs_folder), against, min_effect, allow_missing)
         else:
             result = _measure(ab_commit, ab, min_effect)
     deliver(result, GATE_FORMATS, targets, show_all)
@@ -170,13 +187,14 @@ def _measure(commit: str, options: Mapping[str, Any], min_effect: float | None) 
         MAX_S if options["--max-s"] is None else options["--max-s"],
         options["--out"],
         options["--allow-new"],
+        quiet=options["--quiet"],
     )
     return run_ab(commit, asked)
 
 
-def _gate_static(baselines: Sequence[Path], json_path: str | None) -> NoReturn:
+def _gate_static(baselines: Sequence[Path], json_path: str | None, *, quiet: bool) -> NoReturn:
     from mlabench.cli.static_gate import run_static
 
     if len(baselines) > 1:
         raise UsageError("--static takes one --baseline")
-    raise typer.Exit(run_static(baselines[0] if baselines else None, json_path=json_path).value)
+    raise typer.Exit(run_static(baselines[0] if baselines else None, json_path=json_path, quiet=quiet).value)

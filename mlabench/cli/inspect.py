@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlabench.cli import options
 from mlabench.cli.show import print_table, progress
 from mlabench.errors import ExitCode
 from mlabench.units import NOT_MEASURED, format_exact
@@ -23,7 +24,13 @@ HEADERS = (
 def inspect(
     kernel: Annotated[
         list[str] | None,
-        typer.Option("--kernel", "-k", help="A kernel or backend; repeatable.", show_default="all Triton kernels"),
+        typer.Option(
+            "--kernel",
+            "-k",
+            help="A kernel or backend; repeatable.",
+            show_default="all Triton kernels",
+            autocompletion=options.kernel_names,
+        ),
     ] = None,
     arch: Annotated[
         list[str] | None,
@@ -32,6 +39,7 @@ def inspect(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, which `mlabench gate --static` takes as its baseline.")
     ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compile the kernels and tell registers, spills, shared memory, matrix instructions and occupancy; no GPU needed.
 
@@ -47,7 +55,7 @@ def inspect(
     from mlabench.machine_code.archs import find_archs
     from mlabench.machine_code.inspect import make_jobs, select_kernels
 
-    inspection = inspect_with_progress(make_jobs(select_kernels(kernel or ()), find_archs(arch or ())))
+    inspection = inspect_with_progress(make_jobs(select_kernels(kernel or ()), find_archs(arch or ())), quiet=quiet)
     if as_json:
         sys.stdout.write(inspection.to_text())
     else:
@@ -56,11 +64,11 @@ def inspect(
         raise typer.Exit(ExitCode.NOTHING_MEASURED)
 
 
-def inspect_with_progress(jobs: "Sequence[Job]") -> "Inspection":
-    """Do the jobs in parallel, showing on standard error how far they are."""
+def inspect_with_progress(jobs: "Sequence[Job]", *, quiet: bool = False) -> "Inspection":
+    """Do the jobs in parallel, showing on standard error how far they are unless it is to be quiet."""
     from mlabench.machine_code.inspect import inspect_kernels
 
-    with progress(len(jobs)) as shown:
+    with progress(len(jobs), quiet=quiet) as shown:
 
         def done(job: "Job", rows: "Sequence[Row]") -> None:
             outcome = ", ".join(dict.fromkeys(row.status for row in rows))

@@ -11,14 +11,23 @@ from mlabench.cli import options
 def plan(
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A model preset, all, or ./config.json of a Hugging Face checkpoint."),
+        typer.Option(
+            "--model",
+            help="A model preset, all, or ./config.json of a Hugging Face checkpoint.",
+            autocompletion=options.model_names,
+        ),
     ] = None,
     gpus_count: Annotated[
         list[str] | None, typer.Option("--gpus-count", help="How many GPUs: 8 or 8,16.", show_default="1")
     ] = None,
     gpu: Annotated[
         list[str] | None,
-        typer.Option("--gpu", help="A GPU, or all; see `mlabench list gpus`.", show_default="h200-sxm, or that of RUN"),
+        typer.Option(
+            "--gpu",
+            help="A GPU, or all; see `mlabench list gpus`.",
+            show_default="h200-sxm, or that of RUN",
+            autocompletion=options.gpu_names,
+        ),
     ] = None,
     tp: Annotated[
         list[str] | None,
@@ -78,6 +87,7 @@ def plan(
     kind: Annotated[
         Literal["table", "json", "csv", "md"], typer.Option("--format", "-f", help="How to write the rows.")
     ] = "table",
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what fits on a number of GPUs beside a model's weights, and how fast it decodes there at best.
 
@@ -117,5 +127,5 @@ def plan(
             gpus_file=gpus,
             calibrate=calibrate,
         ),
-        kind,
+        options.kind_of(kind, as_json),
     )

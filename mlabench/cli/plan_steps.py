@@ -1,14 +1,14 @@
 """What `mlabench plan` does with its options: the setups, the rows, and how they are shown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import typer
 
 from mlabench.cases.axes import Value, merge_axes, parse_axis
-from mlabench.cli.predict_steps import Column, gpus_and_calibration, parse_counts, what
+from mlabench.cli.predict_steps import Column, gpus_and_calibration, parse_counts, project_choice, what
 from mlabench.cli.show import print_table
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
@@ -53,6 +53,7 @@ class Asked:
 
 def run(asked: Asked, kind: str) -> None:
     """Print the rows. Raises `UsageError`."""
+    asked = replace(asked, **project_choice(asked))
     _check(asked)
     gpus, calibration = gpus_and_calibration(asked.gpus, asked.gpus_file, asked.calibrate)
     setups = _setups(asked, gpus)

@@ -9,7 +9,12 @@ from mlabench.cli import options
 
 Gpus = Annotated[
     list[str] | None,
-    typer.Option("--gpu", help="A GPU, or all; see `mlabench list gpus`.", show_default="h200-sxm, or that of RUN"),
+    typer.Option(
+        "--gpu",
+        help="A GPU, or all; see `mlabench list gpus`.",
+        show_default="h200-sxm, or that of RUN",
+        autocompletion=options.gpu_names,
+    ),
 ]
 Ranks = Annotated[list[str] | None, typer.Option("--tp", help="GPUs that share the heads: 1,2,4,8.", show_default="1")]
 Replicas = Annotated[
@@ -25,7 +30,11 @@ def predict(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A model preset, all, or ./config.json of a Hugging Face checkpoint."),
+        typer.Option(
+            "--model",
+            help="A model preset, all, or ./config.json of a Hugging Face checkpoint.",
+            autocompletion=options.model_names,
+        ),
     ] = None,
     gpu: Gpus = None,
     tp: Ranks = None,
@@ -55,6 +64,7 @@ def predict(
     kind: Annotated[
         Literal["table", "json", "csv", "md"], typer.Option("--format", "-f", help="How to write the rows.")
     ] = "table",
+    as_json: options.AsJson = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the floors, as .png or .svg.")
     ] = None,
@@ -99,7 +109,7 @@ def predict(
             calibrate=calibrate,
             cache_formats=tuple(cache_format or ()),
         ),
-        kind,
+        options.kind_of(kind, as_json),
         crossovers=crossovers,
         plot=plot,
     )

@@ -1,9 +1,9 @@
 """What `mlabench predict` does with its options: the points, the rows, and how they are shown."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -11,6 +11,7 @@ from mlabench.cases.axes import Value, merge_axes, parse_axis
 from mlabench.cases.case import VARIANTS
 from mlabench.cli.predict_calibration import tell_calibration, tell_nothing_fits
 from mlabench.cli.predict_crossovers import show_crossovers, show_measured_crossovers
+from mlabench.cli.project import find_project
 from mlabench.cli.show import print_table
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
@@ -50,8 +51,51 @@ class Asked:
     cache_formats: tuple[str, ...] = ()
 
 
+class Chosen(Protocol):
+    """The models and GPUs that were asked for, by name and by file."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Presets, or paths."""
+        ...
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Names of data sheets."""
+        ...
+
+    @property
+    def models_file(self) -> Path | None:
+        """Models of the user's own."""
+        ...
+
+    @property
+    def gpus_file(self) -> Path | None:
+        """GPUs of the user's own."""
+        ...
+
+    @property
+    def calibrate(self) -> Path | None:
+        """A run, whose GPU is meant where none is named."""
+        ...
+
+
+def project_choice(asked: Chosen) -> dict[str, Any]:
+    """The project's models and GPUs where none were asked for, by the names of the fields."""
+    own = find_project().values
+    models = () if asked.models_file else own.get("model", ())
+    gpus = () if asked.gpus_file or asked.calibrate else own.get("gpu", ())
+    return {
+        "models": asked.models or models,
+        "gpus": asked.gpus or gpus,
+        "models_file": asked.models_file or own.get("models"),
+        "gpus_file": asked.gpus_file or own.get("gpus"),
+    }
+
+
 def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None:
     """Print the rows, or the crossovers, and draw the plot. Raises `UsageError`."""
+    asked = replace(asked, **project_choice(asked))
     if crossovers:
         _run_crossovers(asked, kind, plot)
         return

@@ -18,7 +18,9 @@ def report(
         Path | None, typer.Option("--out", "-o", help="Folder to write to; by default `report` in the first run.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="Any of html,png,svg, with commas.")] = "html,png",
+    formats: Annotated[
+        str | None, typer.Option("--format", help="Any of html,png,svg, with commas.", show_default="html,png")
+    ] = None,
 ) -> None:
     """Draw the figures of one or more runs and write one self-contained HTML page.
 
@@ -27,13 +29,16 @@ def report(
 
     Example: mlabench report results/runs/first -o report --format html,png,svg
     """
+    from mlabench.cli.project import find_project
     from mlabench.errors import NothingMeasuredError
     from mlabench.records.store import newest_run
     from mlabench.report.interleaved import load_measured
     from mlabench.report.write import write_report
 
-    kinds = [word.strip() for word in formats.split(",") if word.strip()]
-    chosen = runs or [newest_run()]
+    project = find_project()
+    asked = project.values.get("report_format", "html,png") if formats is None else formats
+    kinds = [word.strip() for word in asked.split(",") if word.strip()]
+    chosen = runs or [newest_run(project.runs_folder)]
     loaded = load_measured(chosen)
     for path in write_report(loaded, out or chosen[0] / "report", kinds, title):
         typer.echo(path)

@@ -34,25 +34,32 @@ def console(*, error: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if error else sys.stdout
+    shown = stream.isatty()
+    # Names and paths may hold brackets, which are no markup.
     return Console(
-        stderr=error, highlight=False, soft_wrap=not stream.isatty(), width=None if stream.isatty() else PLAIN_WIDTH
+        stderr=error, highlight=False, markup=False, soft_wrap=not shown, width=None if shown else PLAIN_WIDTH
     )
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-    """Print a table; numbers are given as text."""
+    """Print a table; numbers are given as text. What is too long for its column goes on below, and is not cut."""
     from rich import box
     from rich.table import Table
 
-    table = Table(*headers, title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console().print(table)
 
 
 @contextmanager
-def progress(total: int, done: int = 0) -> Iterator[Progress]:
-    """A progress display on a terminal, a line for each finished step elsewhere."""
+def progress(total: int, done: int = 0, *, quiet: bool = False) -> Iterator[Progress]:
+    """A progress display on a terminal, a line for each finished step elsewhere; nothing where it is to be quiet."""
+    if quiet:
+        yield NoProgress()
+        return
     if not sys.stderr.isatty():
         yield PlainProgress(total, done)
         return
@@ -69,6 +76,16 @@ def progress(total: int, done: int = 0) -> Iterator[Progress]:
     with RichProgress(*columns, console=console(error=True)) as rich_progress:
         task = rich_progress.add_task("", total=total, completed=done)
         yield TerminalProgress(rich_progress, task)
+
+
+class NoProgress:
+    """Says nothing."""
+
+    def start(self, text: str) -> None:
+        """Nothing."""
+
+    def finish(self, text: str) -> None:
+        """Nothing."""
 
 
 class PlainProgress:

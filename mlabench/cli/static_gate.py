@@ -26,6 +26,8 @@ def run_static(
     kernels: Sequence[str] = (),
     archs: Sequence[str] = (),
     json_path: str | None = None,
+    *,
+    quiet: bool = False,
 ) -> ExitCode:
     """Inspect the kernels, print what differs from the baseline and the outcome, and return the exit code.
 
@@ -35,7 +37,7 @@ def run_static(
     targets = {"json": json_path}
     check_targets(targets)
     with refusals_to(targets, GATE_REFUSALS):
-        result = _inspect(baseline, kernels, archs)
+        result = _inspect(baseline, kernels, archs, quiet=quiet)
     if json_path == STANDARD_OUTPUT:
         print(result.summary, file=sys.stderr)
     else:
@@ -45,7 +47,7 @@ def run_static(
     return result.exit_code
 
 
-def _inspect(baseline: Path | None, kernels: Sequence[str], archs: Sequence[str]) -> "StaticResult":
+def _inspect(baseline: Path | None, kernels: Sequence[str], archs: Sequence[str], *, quiet: bool) -> "StaticResult":
     from mlabench.machine_code.archs import find_archs
     from mlabench.machine_code.inspect import compiler_versions, make_jobs, select_kernels
     from mlabench.machine_code.static_gate import StaticResult, load_baseline, select_rows
@@ -54,7 +56,7 @@ def _inspect(baseline: Path | None, kernels: Sequence[str], archs: Sequence[str]
     path, stored = load_baseline(baseline, *compiler_versions(targets))
     names = [kernel.name for kernel in chosen] if kernels else []
     rows = select_rows(stored, names, [arch.name for arch in targets])
-    return StaticResult(path, rows, inspect_with_progress(make_jobs(chosen, targets)))
+    return StaticResult(path, rows, inspect_with_progress(make_jobs(chosen, targets), quiet=quiet))
 
 
 def _print_result(result: "StaticResult") -> None:

@@ -16,10 +16,7 @@ def sweep(
         ),
     ] = None,
     model: options.Models = None,
-    kernel: Annotated[
-        list[str] | None,
-        typer.Option(help="A kernel or backend, or peers: those of other packages; see `mlabench list kernels`."),
-    ] = None,
+    kernel: options.Kernels = None,
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with the same settings; options override it.")
     ] = None,
@@ -49,6 +46,13 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the cases, the memory they need and a rough time.")
     ] = False,
+    quiet: options.Quiet = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Show of each point its interval, samples, error, and where its time went."
+        ),
+    ] = False,
 ) -> None:
     """Measure every combination of the axes on every kernel that takes it, and store each as it comes.
 
@@ -71,7 +75,7 @@ def sweep(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     # Here, so that the help of any command stays quick.
-    from mlabench.cli.sweep_steps import run
+    from mlabench.cli.sweep_steps import Talk, run
 
     texts = (*(axis or ()), *([f"dtype={dtype}"] if dtype else ()))
-    run(texts, given, config=config, out=out, resume=resume, dry_run=dry_run)
+    run(texts, given, config=config, out=out, resume=resume, dry_run=dry_run, talk=Talk(quiet, verbose))

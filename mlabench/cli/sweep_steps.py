@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,30 @@ from typing import Any
 import typer
 
 from mlabench.cases.axes import merge_axes, parse_axis
+from mlabench.cases.models import preset_shape
+from mlabench.cli.project import Project, find_project
 from mlabench.cli.show import print_table, progress
 from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device, device_name
 from mlabench.measure.config import SweepConfig, load_config
+from mlabench.measure.kernels import check_selection
 from mlabench.measure.plan import Point, estimate_memory_bytes, estimate_point_s, make_points
 from mlabench.measure.sweep import open_sweep, run_sweep
 from mlabench.measure.timing.methods import choose_cache, choose_method
 from mlabench.records.metrics import latency_us
 from mlabench.records.pairs import load_sweep
 from mlabench.records.record import Record
-from mlabench.records.store import RUNS_FOLDER, is_run, load_run, newest_run
-from mlabench.units import format_bytes, format_latency, format_seconds
+from mlabench.records.store import is_run, load_run, newest_run
+from mlabench.stats import median_interval
+from mlabench.units import format_bytes, format_error, format_latency, format_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """How much is told while a sweep runs: nothing, a line for each point, or all about each point."""
+
+    quiet: bool = False
+    verbose: bool = False
 
 
 def run(
@@ -33,13 +45,17 @@ def run(
     out: Path | None,
     resume: bool,
     dry_run: bool,
+    talk: Talk = Talk(),
 ) -> None:
     """Measure what was asked for, or show the plan of it; `given` are the settings that were given as options.
 
     Raises `UsageError`, and `typer.Exit` with the sweep's exit code.
     """
+    if talk.quiet and talk.verbose:
+        raise UsageError("--quiet and --verbose contradict each other: take one")
     axes = merge_axes(parse_axis(text) for text in axis_texts)
-    resuming = (out or newest_run()) if resume else None
+    runs_folder = find_project().runs_folder
+    resuming = (out or newest_run(runs_folder)) if resume else None
     if resuming and not (axes or config or given):
         asked = _stored_config(resuming)
     else:
@@ -50,14 +66,27 @@ def run(
     if dry_run:
         _print_plan(points, asked)
         return
-    path = resuming or out or RUNS_FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{asked.device}"
-    _measure(path, asked, points, resume=resume)
+    path = resuming or out or runs_folder / f"{datetime.now():%Y%m%d-%H%M%S}-{asked.device}"
+    _measure(path, asked, points, resume=resume, talk=talk)
     _summarise(path)
 
 
 def resolve(config: Path | None, axes: Mapping[str, Any], given: Mapping[str, Any]) -> SweepConfig:
-    """The settings of a file, overridden by those given as options, with `auto` resolved. Raises `UsageError`."""
-    base = load_config(config) if config else SweepConfig()
+    """The settings of a file, overridden by those given as options, with `auto` resolved. Raises `UsageError`.
+
+    Without a file they are the project's: a file alone says what is measured, wherever it is.
+    """
+    if config:
+        return _resolve(load_config(config), axes, given)
+    project = find_project()
+    _check_names(project)
+    try:
+        return _resolve(replace(SweepConfig(), **project.sweep_settings()), axes, given)
+    except UsageError as error:
+        raise UsageError(f"{error}{project.told(given)}") from None
+
+
+def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any]) -> SweepConfig:
     asked = replace(base, axes={**base.axes, **axes}, **given)
     for name in ("sampling_s", "precision", "timeout_s"):
         if not 0 < getattr(asked, name) < math.inf:
@@ -65,6 +94,19 @@ def resolve(config: Path | None, axes: Mapping[str, Any], given: Mapping[str, An
     device = choose_device(asked.device)
     method = choose_method(asked.method, device)
     return asked.resolved(device, method, choose_cache(asked.cache, method, device))
+
+
+def _check_names(project: Project) -> None:
+    for name, check in (("kernel", check_selection), ("model", _check_models)):
+        try:
+            check(project.values.get(name, ()))
+        except UsageError as error:
+            raise UsageError(f"{project.place(name)}: {error}") from None
+
+
+def _check_models(names: Sequence[str]) -> None:
+    for name in names:
+        preset_shape(name)
 
 
 def _stored_config(path: Path) -> SweepConfig:
@@ -84,12 +126,17 @@ def _check_same(asked: SweepConfig, path: Path) -> None:
         )
 
 
-def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool) -> None:
+def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool, talk: Talk) -> None:
     begin = "" if resume else "; first its ceilings"
-    typer.echo(f"mlabench: {len(points)} points on the {config.device} device{begin}", err=True)
+    if not talk.quiet:
+        typer.echo(f"mlabench: {len(points)} points on the {config.device} device{begin}", err=True)
+    tell = _whole_line if talk.verbose else _line
     try:
-        with open_sweep(path, config, points, resume=resume) as opened, progress(opened.total, opened.done) as shown:
-            run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(_line(record)))
+        with (
+            open_sweep(path, config, points, resume=resume) as opened,
+            progress(opened.total, opened.done, quiet=talk.quiet) as shown,
+        ):
+            run_sweep(opened, lambda point: shown.start(_title(point)), lambda _, record: shown.finish(tell(record)))
     except KeyboardInterrupt:
         how = f"go on with: mlabench sweep --resume --out {path}" if is_run(path) else "nothing was measured yet"
         typer.echo(f"mlabench: interrupted; {how}", err=True)
@@ -103,6 +150,19 @@ def _title(point: Point) -> str:
 def _line(record: Record) -> str:
     outcome = format_latency(latency_us(record)) if record.status == "ok" else f"{record.status}: {record.reason}"
     return f"{record.case.label} · {record.kernel or 'no kernel'}: {outcome}"
+
+
+def _whole_line(record: Record) -> str:
+    """All about a point: the interval and what ended the sampling, the error, and where the wall time went."""
+    told = [_line(record)]
+    if record.timing:
+        _, low, high = median_interval(record.timing.samples_us)
+        told.append(f"95% from {format_latency(low)} to {format_latency(high)}")
+        told.append(f"{len(record.timing.samples_us)} samples, ended by {record.timing.stop}")
+    if record.relative_error is not None:
+        told.append(f"error {format_error(record.relative_error)}")
+    told += [f"{name} {format_latency(1e6 * seconds)}" for name, seconds in record.phases_s.items()]
+    return ", ".join(told)
 
 
 def _print_plan(points: Sequence[Point], config: SweepConfig) -> None:

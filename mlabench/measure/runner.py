@@ -5,8 +5,8 @@ import math
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,10 @@ CUDA_FAULT = re.compile(
 
 @dataclass(slots=True)
 class Runner:
-    """Measures points on one device, one after the other; consecutive points of a case share its inputs."""
+    """Measures points on one device, one after the other; consecutive points of a case share its inputs.
+
+    Each step is done within what `annotate` makes of its name: for a profiler a range.
+    """
 
     device: str
     timer: Timer
@@ -45,6 +48,7 @@ class Runner:
     budget: Budget = field(default_factory=Budget)
     nvml: Nvml | None = None
     spoiled: bool = False
+    annotate: Callable[[str], AbstractContextManager[object]] = nullcontext
     phases_s: dict[str, float] = field(default_factory=dict)
     _prepared: Prepared | None = None
 
@@ -193,8 +197,9 @@ class Runner:
         """Add what the block takes to the point's time of this name."""
         start = time.perf_counter()
         try:
-            yield
-            self._synchronize()
+            with self.annotate(name):
+                yield
+                self._synchronize()
         finally:
             self.phases_s[name] = self.phases_s.get(name, 0.0) + time.perf_counter() - start
 

@@ -50,12 +50,19 @@ def is_run(path: Path) -> bool:
     return (path / MANIFEST_NAME).is_file()
 
 
-def newest_run() -> Path:
-    """The run under `RUNS_FOLDER` that was begun last. Raises `UsageError` where there is none."""
-    runs = [path for path in RUNS_FOLDER.glob("*") if is_run(path)]
+def newest_run(folder: Path = RUNS_FOLDER) -> Path:
+    """The run in the folder that was begun last. Raises `UsageError` where there is none."""
+    runs = [path for path in folder.glob("*") if is_run(path)]
     if not runs:
-        raise UsageError(f"there is no run under {RUNS_FOLDER}: name one, or make one with `mlabench sweep`")
+        raise UsageError(f"there is no run under {folder}: name one, or make one with `mlabench sweep`")
     return max(runs, key=lambda path: (path / MANIFEST_NAME).stat().st_mtime_ns)
+
+
+def find_runs(folder: Path) -> tuple[Path, ...]:
+    """Every run directory in the folder and below it, by path. Raises `UsageError` for what is no folder."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}: name one that holds runs, or make one with `mlabench sweep`")
+    return tuple(sorted(path.parent for path in folder.rglob(MANIFEST_NAME)))
 
 
 def load_run(path: Path) -> Run:
@@ -65,7 +72,7 @@ def load_run(path: Path) -> Run:
             f"{path} is not a run directory: it has no {MANIFEST_NAME}; `mlabench sweep --out {path}` makes one"
         )
     try:
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         lines, truncated = _complete_lines(path / RECORDS_NAME)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
@@ -187,7 +194,8 @@ class RecordWriter:
         return True
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a run directory. Raises `UsageError` for one that is damaged, and `OSError`."""
     try:
         plain = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))
         return Manifest.from_json(plain)

@@ -45,7 +45,7 @@ def test_list(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_list_models_computes_the_cache(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     call(monkeypatch, "list", "models")
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("deepseek-v3 ")]
-    assert "1152 B" in row
+    assert "1,152 B" in row
     assert "70.27 kB" in row
 
 

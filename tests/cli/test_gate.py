@@ -167,16 +167,16 @@ def test_the_static_gate_refuses_what_it_does_not_use(others: tuple[str, ...]) -
 
 
 def test_the_static_gate_gives_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Path | None, str | None]] = []
+    asked: list[tuple[Path | None, str | None, bool]] = []
 
-    def stand_in(baseline: Path | None, *, json_path: str | None) -> ExitCode:
-        asked.append((baseline, json_path))
+    def stand_in(baseline: Path | None, *, json_path: str | None, quiet: bool) -> ExitCode:
+        asked.append((baseline, json_path, quiet))
         return ExitCode.REGRESSION
 
     monkeypatch.setattr("mlabench.cli.static_gate.run_static", stand_in)
     assert run("--static").exit_code == 1
-    assert run("--static", "--baseline", "b.json", "--json", "j.json").exit_code == 1
-    assert asked == [(None, None), (Path("b.json"), "j.json")]
+    assert run("--static", "--baseline", "b.json", "--json", "j.json", "--quiet").exit_code == 1
+    assert asked == [(None, None, False), (Path("b.json"), "j.json", True)]
 
 
 def test_several_baselines_are_taken(tmp_path: Path, baseline: Path) -> None:

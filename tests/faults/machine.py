@@ -24,7 +24,7 @@ def compiled(baseline: Sequence[str] = ("--baseline", "stored.json"), triton: st
         current = inspection((replace(ROW, **now),), triton)
         versions = (current.triton_version, dict(current.ptxas_versions))
         place.monkeypatch.setattr("mlabench.machine_code.inspect.compiler_versions", lambda _: versions)
-        place.monkeypatch.setattr("mlabench.cli.static_gate.inspect_with_progress", lambda _: current)
+        place.monkeypatch.setattr("mlabench.cli.static_gate.inspect_with_progress", lambda _, **_quiet: current)
         return ("gate", "--static", *baseline)
 
     return plant

@@ -1,0 +1,140 @@
+"""`mlabench history`: how the points of a folder's runs went over time."""
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlabench.cli import options
+
+if TYPE_CHECKING:
+    from mlabench.history.series import Gathered
+    from mlabench.history.steps import Step, Trend
+
+
+def history(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where the runs lie, at any depth.", show_default="results/runs")
+    ] = None,
+    kernel: options.Kernels = None,
+    min_effect: Annotated[
+        float | None,
+        typer.Option(
+            help="Least change of level that counts, as a fraction.",
+            show_default="the gate's: 0.05 on cuda, 0.4 on cpu",
+        ),
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Also list the points without a step.")] = False,
+    as_json: options.AsJson = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw a panel for each point, as .png or .svg.")
+    ] = None,
+) -> None:
+    """Show how the time of each point went over the runs of a folder, and where its level stepped.
+
+    A point is a case on a kernel. Runs of other machines, timing methods or cache states are never put in one history;
+    commits, versions and cards may change within one, and a step names those that changed beside it. A step is a change
+    of level by more than --min-effect, tested at the likeliest place, against the noise between runs of unchanged code
+    that the gate takes for the kind of device, pooled with what the series itself shows. The level is taken to stay
+    between steps. Of the points said to have a step an expected 5% have none.
+
+    Exit codes: 0 done, whatever the steps; 2 bad input; 6 no point was measured in two runs.
+
+    Example: mlabench history results/runs --plot history.png
+    """
+    # Here, so that the help of any command stays quick.
+    from mlabench.cli.project import find_project
+    from mlabench.errors import NothingMeasuredError, UsageError
+    from mlabench.history.export import to_json
+    from mlabench.history.series import gather
+    from mlabench.history.steps import find_trends
+    from mlabench.report.predicted import check_plot_path
+
+    if min_effect is not None and not 0 <= min_effect < float("inf"):
+        raise UsageError(f"--min-effect {min_effect} is no fraction of a time: 0.05 is 5%")
+    if plot:
+        check_plot_path(plot)
+    where = folder or find_project().runs_folder
+    gathered = gather(where, kernel or ())
+    for warning in gathered.warnings:
+        typer.echo(f"mlabench: warning: {warning}", err=True)
+    if not gathered.series:
+        raise NothingMeasuredError(
+            f"no point was measured in two comparable runs of the {gathered.runs} under {where}: "
+            "a history takes at least two of one machine, timing method and cache"
+        )
+    trends = find_trends(gathered.series, min_effect)
+    if as_json:
+        print(json.dumps(to_json(where, gathered, trends), indent=1, allow_nan=False))
+    else:
+        _print(gathered, trends, show_all)
+    if plot:
+        from mlabench.history.plot import plot_trends
+
+        plot_trends(trends, plot)
+        typer.echo(f"mlabench: drew {plot}", err=True)
+
+
+def _print(gathered: "Gathered", trends: Sequence["Trend"], show_all: bool) -> None:
+    from mlabench.cli.show import print_table
+    from mlabench.units import format_exact
+    from mlabench.verdict.comparison import format_points
+
+    headers = ("largest step", "first run after it", "runs", "all times", "now", "now/first", "point", "changed there")
+    listed = [trend for trend in trends if show_all or trend.steps]
+    # Stable, so that within a setting the largest step stays first.
+    ordered = sorted(listed, key=lambda trend: trend.series.setting.label)
+    for label, of_setting in groupby(ordered, key=lambda trend: trend.series.setting.label):
+        print_table(headers, [_cells(trend) for trend in of_setting], label)
+    stepped = sum(1 for trend in trends if trend.steps)
+    counts = [f"{format_points(len(trends))} over {format_exact(gathered.runs)} runs", f"{stepped} with a step"]
+    if gathered.single:
+        counts.append(f"{format_exact(gathered.single)} more measured in one run alone")
+    print(", ".join(counts) + ("" if show_all or len(listed) == len(trends) else " (--all lists every point)"))
+
+
+def _cells(trend: "Trend") -> tuple[str, ...]:
+    from mlabench.units import NOT_MEASURED, format_latency, format_ratio, format_ratio_interval, format_sparkline
+
+    readings = trend.series.readings
+    largest = max(trend.steps, key=lambda step: max(step.ratio, 1 / step.ratio), default=None)
+    times = format_sparkline([reading.latency_us for reading in readings])
+    now = (format_latency(readings[-1].latency_us), format_ratio(trend.change))
+    point = f"{trend.series.kernel}: {trend.series.case.label}"
+    if largest is None:
+        return (NOT_MEASURED, NOT_MEASURED, str(len(readings)), times, *now, point, "")
+    after = readings[largest.index]
+    more = f" and {len(trend.steps) - 1} more" if len(trend.steps) > 1 else ""
+    return (
+        format_ratio_interval(largest.ratio, largest.low, largest.high) + more,
+        f"{Path(after.run).name}, {after.at:%Y-%m-%d %H:%M}",
+        str(len(readings)),
+        times,
+        *now,
+        point,
+        _changes(trend, largest),
+    )
+
+
+def _changes(trend: "Trend", step: "Step") -> str:
+    """What may explain it, sources before versions; disturbed readings too, as those may be all there is to it."""
+    from mlabench.history.steps import changed_terms
+
+    changed = changed_terms(trend, step)
+    if "commit" in changed:
+        # The digest of the sources says the same of them once more.
+        changed.pop("source_digest", None)
+    told = [f"{name} {_short(name, before)} to {_short(name, after)}" for name, (before, after) in changed.items()]
+    disturbed = sum(1 for reading in trend.series.readings if reading.disturbances)
+    doubt = [f"{disturbed} of {len(trend.series.readings)} runs disturbed"] if disturbed else []
+    return ", ".join([*(told or ["nothing known"]), *doubt])
+
+
+def _short(term: str, value: object) -> str:
+    """Hashes and cards by their start."""
+    from mlabench.units import NOT_MEASURED
+
+    return NOT_MEASURED if value is None else str(value)[: {"commit": 7, "card": 12}.get(term)]

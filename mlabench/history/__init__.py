@@ -1,0 +1,1 @@
+"""How a point's time went over the runs of a folder: series that are comparable, their steps, table and plot."""

@@ -1,0 +1,51 @@
+"""A trace of a point: on a GPU its kernels lie in it, and ncu's calls are made without one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlabench.errors import UsageError
+from mlabench.measure.kernels import find_kernel
+from mlabench.measure.trace import Job, run_counted, trace_point
+from tests.factories import make_case
+
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+
+CASE = make_case(num_q_heads=16, kv_len=64)
+
+
+def job(kernel: str, device: str) -> Job:
+    return Job(CASE, find_kernel(kernel), device, calls=3)
+
+
+def test_the_point_is_checked_as_in_a_sweep(tmp_path: Path) -> None:
+    record = trace_point(job("mla_decode_torch", "cpu"), tmp_path / "trace.json")
+    assert record.status == "ok"
+    assert record.method == "traced"
+    assert record.timing is not None
+    assert len(record.timing.samples_us) == 1
+    assert set(record.phases_s) == {"inputs", "reference", "bind", "check", "measure"}
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="choose another --out"):
+        trace_point(job("mla_decode_torch", "cpu"), tmp_path / "absent" / "trace.json")
+
+
+@pytest.mark.gpu
+@NO_GPU
+def test_a_gpus_kernels_are_in_the_trace(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    assert trace_point(job("mla_decode_triton", "cuda"), path).status == "ok"
+    events = json.loads(path.read_text())["traceEvents"]
+    assert any("mla_decode" in event["name"] for event in events if event.get("cat") == "kernel")
+    assert sum(event["name"] == "call" for event in events if event.get("cat") == "user_annotation") == 3
+
+
+@pytest.mark.gpu
+@NO_GPU
+def test_the_calls_for_ncu_are_checked_too() -> None:
+    record = run_counted(job("mla_decode_triton", "cuda"))
+    assert (record.status, record.reason) == ("ok", "")
