@@ -1,7 +1,10 @@
 """The `mlabench` command."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +25,7 @@ from mlabench.cli.predict import predict
 from mlabench.cli.profile import profile
 from mlabench.cli.report import report
 from mlabench.cli.sweep import sweep
-from mlabench.errors import UsageError
+from mlabench.errors import ExitCode, UsageError
 
 app = typer.Typer(
     name="mlabench",
@@ -68,17 +71,33 @@ def mlabench(
     """
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where nothing more can be written."""
+
 JSON_FILE_COMMANDS = ("compare", "ab", "gate", "doctor")
 """Commands whose --json takes a file; all others print theirs."""
 
 
 def main() -> None:
     """Run the command line; what the user can mend is one line on standard error and an exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, who wants nothing of it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     try:
-        app(args=_with_json_target(sys.argv[1:]), prog_name="mlabench")
+        try:
+            app(args=_with_json_target(sys.argv[1:]), prog_name="mlabench")
+        finally:
+            sys.stdout.flush()
     except UsageError as error:
         print(f"mlabench: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"mlabench: error: cannot write: {error.strerror}; make room, or choose another place", file=sys.stderr)
+        # what is left in the buffer would fail again at the interpreter's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.USAGE)
 
 
 def _with_json_target(arguments: Sequence[str]) -> list[str]:

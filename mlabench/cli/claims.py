@@ -41,7 +41,12 @@ def claims(
 
     paths = [*(check or ()), *(more or ())]
     written = options.kind_of(kind, as_json)
-    judged = judge_all(load_ledger(), [_load(path) for path in paths])
+    runs = [_load(path) for path in paths]
+    judged = judge_all(load_ledger(), runs)
+    told = {name for one in judged for name in one.runs}
+    for path, run in zip(paths, runs, strict=True):
+        if run.name not in told:
+            typer.echo(f"mlabench: warning: {path} tells nothing that a claim takes", err=True)
     if written == "json":
         typer.echo(to_json(judged), nl=False)
     elif written == "md":

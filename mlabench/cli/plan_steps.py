@@ -8,8 +8,8 @@ from pathlib import Path
 import typer
 
 from mlabench.cases.axes import Value, merge_axes, parse_axis
-from mlabench.cli.predict_steps import Column, gpus_and_calibration, parse_counts, project_choice, what
-from mlabench.cli.show import print_table
+from mlabench.cli.predict_steps import gpus_and_calibration, parse_counts, project_choice, tell_left_out, what
+from mlabench.cli.predict_table import Column, print_columns
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
 from mlabench.predict.capacity import DEFAULT_RESERVE, Setup, check_some_fit, plan_row
@@ -29,6 +29,9 @@ from mlabench.units import (
 
 NO_AXES = ("phase", "scope", "q_len", "kv_len_dist", "page_size")
 """What a plan does not vary: every request of a step has `kv_len` tokens and gains one."""
+
+MOST = 1e12
+"""Over any price and any number of gigabytes, so that no product of them is too large for a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,8 @@ def _check(asked: Asked) -> None:
     if asked.reserve is not None and not 0 <= asked.reserve < 1:
         raise UsageError(f"--reserve {asked.reserve} is no share of the memory: from 0 up to, not including, 1")
     for option, value in (("--weights-gb", asked.weights_gb), ("--price", asked.price)):
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{option} {value} is no number above zero")
+        if value is not None and not 0 < value <= MOST:
+            raise UsageError(f"{option} {value} is no number above zero, of at most {MOST:g}")
     if asked.weights_gb is not None and asked.weights_dtype is not None:
         raise UsageError("--weights-gb and --weights-dtype both say how many bytes the weights are: take one")
 
@@ -83,6 +86,7 @@ def _setups(asked: Asked, gpus: Sequence[Gpu]) -> list[Setup]:
     models = choose_models(asked.models, asked.models_file)
     if not models:
         raise UsageError("a plan is of a model: add --model deepseek-v3")
+    tell_left_out(models, axes)
     reserve = DEFAULT_RESERVE if asked.reserve is None else asked.reserve
     formats, layouts = parse_cache_formats(asked.cache_formats), _layouts(asked)
     setups = []
@@ -115,7 +119,7 @@ def _layouts(asked: Asked) -> tuple[tuple[int, int], ...]:
 
 def _print_rows(rows: Sequence[Row]) -> None:
     columns = _columns(rows)
-    print_table([name for name, _ in columns], [[text(row) for _, text in columns] for row in rows])
+    print_columns(columns, rows)
     attention = "attention as the run's kernels take it" if "attention_us" in rows[0] else "attention at its floor"
     print("Tokens and requests are of all GPUs together; longest: tokens of a request.")
     print(f"tokens/s: {attention}, plus the weights at their floor, and nothing else of a step.")

@@ -11,16 +11,16 @@ from mlabench.cases.axes import Value, merge_axes, parse_axis
 from mlabench.cases.case import VARIANTS
 from mlabench.cli.predict_calibration import tell_calibration, tell_nothing_fits
 from mlabench.cli.predict_crossovers import show_crossovers, show_measured_crossovers
+from mlabench.cli.predict_table import Column, print_columns
 from mlabench.cli.project import find_project
-from mlabench.cli.show import print_table
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
 from mlabench.predict.crossovers import find_crossovers
 from mlabench.predict.export import FORMATS
 from mlabench.predict.hardware import Gpu, choose_gpus, gpu_of_device
-from mlabench.predict.presets import NO_MODEL, choose_models
+from mlabench.predict.presets import NO_MODEL, Model, choose_models
 from mlabench.predict.ranks import MOST_RANKS
-from mlabench.predict.rows import SPEEDUPS, Point, Row, make_points, predict_rows
+from mlabench.predict.rows import SPEEDUPS, Point, Row, lacks_gqa, make_points, predict_rows
 from mlabench.units import (
     NOT_MEASURED,
     format_bytes,
@@ -142,11 +142,19 @@ def _points(asked: Asked) -> tuple[Point, ...]:
     models = choose_models(asked.models, asked.models_file) or (NO_MODEL,)
     if models == (NO_MODEL,) and not {"variant", "form"} & set(axes):
         axes["variant"] = tuple(VARIANTS)
+    tell_left_out(models, axes)
     tps, dps = parse_counts("--tp", asked.tps), parse_counts("--dp", asked.dps)
     formats = parse_cache_formats(asked.cache_formats)
     if points := make_points(models, axes, asked.where, tps, dps, formats):
         return points
     raise UsageError(f"--where {asked.where!r} keeps nothing: ask for less")
+
+
+def tell_left_out(models: Sequence[Model], axes: Mapping[str, Sequence[Value]]) -> None:
+    """Name the models that have no GQA among the variants asked for."""
+    if names := [str(model.name) for model in models if lacks_gqa(model, axes)]:
+        hint = "8 KV heads do not split its heads evenly, give -a num_kv_heads"
+        typer.echo(f"mlabench: warning: no gqa of {', '.join(names)}: {hint}", err=True)
 
 
 def parse_counts(option: str, texts: Sequence[str]) -> tuple[int, ...]:
@@ -194,12 +202,9 @@ _VARIED: Mapping[str, tuple[Any, Callable[[Any], str]]] = {
 """Columns of a table that are left out where every row has the usual value, and how each is written."""
 
 
-Column = tuple[str, Callable[[Row], str]]
-
-
 def _print_rows(rows: Sequence[Row]) -> None:
     columns = _columns(rows)
-    print_table([name for name, _ in columns], [[text(row) for _, text in columns] for row in rows])
+    print_columns(columns, rows)
     speedup = "" if "latency_us" in rows[0] else "; vs: how many times longer the floor of that variant is, at its size"
     print(f"Of one layer and rank{speedup}.")
 

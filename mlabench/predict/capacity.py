@@ -9,6 +9,7 @@ from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import costs_in_format
 from mlabench.predict.costs import counts_of
 from mlabench.predict.hardware import Gpu
+from mlabench.predict.ranks import possible_tps
 from mlabench.predict.rows import Point, Row
 from mlabench.predict.stacks import Stack
 from mlabench.predict.weights import Weights
@@ -201,9 +202,11 @@ def check_some_fit(setups: Sequence[Setup]) -> None:
 
 def _too_many_weights(setup: Setup) -> str:
     usable = (setup.gpu.memory_bytes or 0) * (1 - setup.reserve)
-    needed = int(setup.weights.num_bytes // usable) + 1 if usable else 0
+    tps = possible_tps(setup.point.case.variant)
+    tp = next((tp for tp in tps if setup.weights.bytes_per_gpu(tp, setup.point.dp) < usable), None)
+    more = "" if tp is None else f"--gpus-count {tp * setup.point.dp} --tp {tp}, or "
     held = format_bytes(setup.weights.bytes_per_gpu(setup.point.tp, setup.point.dp))
     return (
         f"the weights of {setup.point.model.name} take {held} of each GPU, and {setup.gpu.name} has "
-        f"{format_bytes(usable)} beside the reserve: --gpus-count {needed} or more, or fewer bytes with --weights-dtype"
+        f"{format_bytes(usable)} beside the reserve: {more}fewer bytes with --weights-dtype"
     )

@@ -67,7 +67,7 @@ def overtaking_kv_lens(point: Point, gpu: Gpu) -> Iterator[Crossover]:
     """The lengths at which the floors of the point's variant and of another at the same size change places."""
     case = point.case
     least = 1 if takes_whole_prompts(case) else case.q_len
-    own = floor_curve(case, on_one_rank(case.variant, point.tp), gpu.ceilings)
+    own = floor_curve(case, point.rank_variant, gpu.ceilings)
     for other in alternatives(case.variant, case.phase).values():
         try:
             against = floor_curve(case, on_one_rank(other, point.tp), gpu.ceilings)

@@ -10,11 +10,13 @@ from mlabench.errors import UsageError
 
 
 def read_tables(path: Path, option: str) -> Mapping[str, Mapping[str, Any]]:
-    """The tables of a TOML file by name. Raises `UsageError`."""
+    """The tables of a TOML file by name, at least one. Raises `UsageError`."""
     try:
         tables = tomllib.loads(_text(path, option))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{option} {path} is no TOML: {error}") from None
+    if not tables:
+        raise UsageError(f"{option} {path} is empty: begin each preset with [its-name]")
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise UsageError(f"{option} {path}: {name} is no table: begin each preset with [its-name]")
@@ -25,7 +27,7 @@ def read_object(path: Path, option: str) -> Mapping[str, Any]:
     """The object that a JSON file holds. Raises `UsageError`."""
     try:
         plain = json.loads(_text(path, option))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{option} {path} is no JSON: {error}") from None
     if not isinstance(plain, dict):
         raise UsageError(f"{option} {path} holds no JSON object")

@@ -1,5 +1,6 @@
 """The GPUs that a prediction can be made for: the package's data sheets, and a user's."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Gpu:
 
 
 def choose_gpus(names: Sequence[str], file: Path | None = None) -> tuple[Gpu, ...]:
-    """The named GPUs, each once; `all` is every one, and the start of a name that no other has will do.
+    """The named GPUs, each once; `all` is every one, and a name up to one of its dashes will do, as in `h200`.
 
     `file` adds a user's, in the format of the package's `gpus.toml`. Without names they are the file's, and without a
     file the default. Raises `UsageError`.
@@ -49,11 +50,15 @@ def gpu_of_device(device_name: str, file: Path | None = None) -> Gpu:
 
 
 def _find(name: str, sheets: Mapping[str, Any]) -> str:
+    if name in sheets:
+        return name
+    # Not any start of a name: an H20 is another GPU than the H200.
     wanted = name.lower()
-    matches = [wanted] if wanted in sheets else [known for known in sheets if known.lower().startswith(wanted)]
+    matches = [known for known in sheets if f"{known.lower()}-".startswith(f"{wanted}-")]
     if len(matches) == 1:
         return matches[0]
-    hint = f"it could be {' or '.join(matches)}" if matches else near_names(wanted, (*sheets, ALL))
+    close = matches or [known for known in sheets if wanted and known.lower().startswith(wanted)]
+    hint = f"it could be {' or '.join(close)}" if close else near_names(wanted, (*sheets, ALL))
     raise UsageError(f"unknown GPU {name!r}: {hint}")
 
 
@@ -61,16 +66,17 @@ def _gpu(name: str, sheet: Mapping[str, Any], file: Path | None) -> Gpu:
     rates = {match[1]: value for key, value in sheet.items() if (match := _RATE.match(key))}
     for key in sheet:
         if key not in _KNOWN and not _RATE.match(key) and not key.endswith("_flops_per_s"):
-            raise UsageError(f"{file}: GPU {name} has an unknown key {key!r}: {near_names(key, _KNOWN)}")
+            raise UsageError(f"--gpus {file}: GPU {name} has an unknown key {key!r}: {near_names(key, _KNOWN)}")
     bandwidth = sheet.get("memory_bytes_per_s", 0)
-    if not rates or not all(isinstance(rate, int | float) and rate > 0 for rate in (bandwidth, *rates.values())):
+    if not rates or not all(map(_is_quantity, (bandwidth, *rates.values()))):
         raise UsageError(
-            f"{file}: GPU {name} needs memory_bytes_per_s and bfloat16_flops_per_s, numbers above zero, as in 4.8e12"
+            f"--gpus {file}: GPU {name} needs memory_bytes_per_s and bfloat16_flops_per_s, "
+            "numbers above zero, as in 4.8e12"
         )
     try:
         re.compile(sheet.get("name_pattern", ""))
     except (re.error, TypeError) as error:
-        raise UsageError(f"{file}: the name_pattern of GPU {name} is no pattern: {error}") from None
+        raise UsageError(f"--gpus {file}: the name_pattern of GPU {name} is no pattern: {error}") from None
     return Gpu(
         name, Ceilings(bandwidth, bandwidth, bandwidth, rates), sheet.get("name_pattern"), _memory(name, sheet, file)
     )
@@ -78,6 +84,10 @@ def _gpu(name: str, sheet: Mapping[str, Any], file: Path | None) -> Gpu:
 
 def _memory(name: str, sheet: Mapping[str, Any], file: Path | None) -> float | None:
     memory = sheet.get("memory_bytes")
-    if memory is not None and not (isinstance(memory, int | float) and memory > 0):
-        raise UsageError(f"{file}: the memory_bytes of GPU {name} is no number above zero, as in 141e9")
+    if memory is not None and not _is_quantity(memory):
+        raise UsageError(f"--gpus {file}: the memory_bytes of GPU {name} is no number above zero, as in 141e9")
     return memory
+
+
+def _is_quantity(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -25,8 +25,13 @@ _NEEDED: Mapping[str, Sequence[str]] = {
 }
 """What a preset of each variant must give."""
 
-_COUNTS = ("num_kv_heads", *LAYER_KEYS, *INDEX_KEYS, "num_parameters", "num_active_parameters", "max_context")
-"""What it may give beside them, all positive whole numbers."""
+_TEXTS = ("variant", "kv_cache_dtype", "weight_dtype", "source", "parameters_source", "note")
+_COUNTS = ("num_parameters", "num_active_parameters", "max_context")
+_KNOWN = {*_TEXTS, *SHAPE_KEYS, "num_layers", *LAYER_KEYS, *INDEX_KEYS, *_COUNTS}
+"""What a preset may give; all but texts are positive whole numbers."""
+
+_MOST = 10**15
+"""Over any size there is, and so small that no product of sizes is too large for a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +88,38 @@ def _model(name: str, presets: Mapping[str, Mapping[str, Any]]) -> Model:
 
 def _check(name: str, preset: Mapping[str, Any], where: str) -> None:
     """Refuse a preset that no case can be made of. Raises `UsageError`."""
-    variant = preset.get("variant")
-    if variant not in VARIANTS:
+    if name == ALL:
+        raise UsageError(f"{where}: no model can be named {ALL}, which stands for all of them")
+    # A tuple, since what a user's file gives may have no hash.
+    if preset.get("variant") not in tuple(VARIANTS):
         raise UsageError(f"{where}: model {name} needs variant, one of {', '.join(VARIANTS)}")
-    known = {key for table in load_presets().values() for key in table} | set(_COUNTS)
-    for key in preset:
-        if key not in known:
-            raise UsageError(f"{where}: model {name} has an unknown key {key!r}: {near_names(key, known)}")
-    for key in (*_NEEDED[variant], *(key for key in _COUNTS if key in preset)):
-        value = preset.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            got = f"it is {value!r}" if key in preset else "it is missing"
-            raise UsageError(f"{where}: model {name} needs {key}, a positive whole number: {got}")
     try:
+        _check_values(preset)
         Case.from_fields({**DEFAULT_SHAPE, **{key: preset[key] for key in SHAPE_KEYS if key in preset}})
         stack_of(preset)
-        if preset.get("kv_cache_dtype", CACHE_FORMATS[0]) not in CACHE_FORMATS:
-            raise UsageError(f"kv_cache_dtype is none of {', '.join(CACHE_FORMATS)}")
     except UsageError as error:
         raise UsageError(f"{where}: model {name}: {error}") from None
+
+
+def _check_values(preset: Mapping[str, Any]) -> None:
+    for key, value in preset.items():
+        if key not in _KNOWN:
+            raise UsageError(f"unknown key {key!r}: {near_names(key, _KNOWN)}")
+        if key in _TEXTS and not isinstance(value, str):
+            raise UsageError(f"{key} is {value!r}, and no quoted text")
+    for key in dict.fromkeys((*_NEEDED[preset["variant"]], *preset)):
+        if key not in _TEXTS and (wrong := _what_is_wrong(preset, key)):
+            raise UsageError(f"it needs {key}, a positive whole number: {wrong}")
+    if preset.get("num_active_parameters", 0) > preset.get("num_parameters", _MOST):
+        raise UsageError("num_active_parameters are more than num_parameters")
+    if preset.get("kv_cache_dtype", CACHE_FORMATS[0]) not in CACHE_FORMATS:
+        raise UsageError(f"kv_cache_dtype is none of {', '.join(CACHE_FORMATS)}")
+
+
+def _what_is_wrong(preset: Mapping[str, Any], key: str) -> str | None:
+    if key not in preset:
+        return "it is missing"
+    value = preset[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        return f"it is {value!r}"
+    return f"it is over {_MOST:g}" if value > _MOST else None

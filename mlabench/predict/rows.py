@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.axes import Value
 from mlabench.cases.case import VARIANTS, Case
-from mlabench.cases.grid import cases_of
+from mlabench.cases.grid import DEFAULT_SHAPE, cases_of
+from mlabench.cases.variant import Variant
 from mlabench.cases.where import keep_where
 from mlabench.errors import UsageError
 from mlabench.machine.ceilings import Ceilings
@@ -45,7 +46,16 @@ class Point:
     @property
     def rank_case(self) -> Case:
         """What one rank computes. Raises `UsageError` for a `tp` that does not split the heads."""
-        return replace(self.case, variant=on_one_rank(self.case.variant, self.tp))
+        return replace(self.case, variant=self.rank_variant)
+
+    @property
+    def rank_variant(self) -> Variant:
+        """A rank's share of the heads. Raises `UsageError` for a `tp` that does not split them."""
+        try:
+            return on_one_rank(self.case.variant, self.tp)
+        except UsageError as error:
+            of_model = f"{self.model.name}: " if self.model.name else ""
+            raise UsageError(f"{of_model}{error}") from None
 
     @property
     def held_in(self) -> str:
@@ -69,13 +79,30 @@ def make_points(
     dps: Sequence[int] = (1,),
     cache_formats: Sequence[str | None] = (None,),
 ) -> tuple[Point, ...]:
-    """Every combination of model, case, `tp`, `dp` and format of the cache, each once. Raises `UsageError`."""
+    """Every combination of model, case, `tp`, `dp` and format of the cache, each once, but for `lacks_gqa`.
+
+    Raises `UsageError`.
+    """
     points = []
     for model in models:
-        cases: Sequence[Case] = tuple(dict.fromkeys(cases_of(model.shape, axes, where)))
+        variants = [name for name in axes.get("variant", ()) if name != "gqa" or not lacks_gqa(model, axes)]
+        own_axes = {**axes, "variant": variants} if variants else axes
+        cases: Sequence[Case] = tuple(dict.fromkeys(cases_of(model.shape, own_axes, where)))
         for case in keep_where(cases, where) if where else cases:
             points += [Point(model, case, *others) for others in product(tps, dps, cache_formats)]
     return tuple(points)
+
+
+def lacks_gqa(model: Model, axes: Mapping[str, Sequence[Value]]) -> bool:
+    """Whether GQA is one of several variants asked for, and a sweep's 8 KV heads split the model's heads unevenly.
+
+    Such a model is left out of it, as it is of the speed-ups. Nothing is where a model or an axis says how many there
+    are.
+    """
+    sizes = {**DEFAULT_SHAPE, **model.shape}
+    given = {"num_q_heads", "num_kv_heads"} & set(axes) or "num_kv_heads" in model.shape
+    asked = "gqa" in axes.get("variant", ()) and len(axes["variant"]) > 1
+    return asked and not given and sizes["num_q_heads"] % sizes["num_kv_heads"] != 0
 
 
 def predict_rows(
@@ -88,7 +115,7 @@ def predict_rows(
     not split, and for a format that cannot hold the cache.
     """
     for point in points:
-        case, variant = point.case, on_one_rank(point.case.variant, point.tp)
+        case, variant = point.case, point.rank_variant
         counts, costs = counts_of(case), costs_in_format(case, variant, point.held_in)
         work = costs.work(counts)
         sizes, others = _sizes(point, costs, work), _other_work(point, counts)

@@ -1,10 +1,16 @@
 """The command as a whole: help, version, and that every command has an example that is true."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mlabench import __version__
 from mlabench.cli.app import app
-from tests.cli.commands import call
+from mlabench.errors import ExitCode
+from tests.cli.commands import SOURCES, call
 
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
 
@@ -57,3 +63,30 @@ def test_help_names_every_format(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         call(monkeypatch, command, "--help")
         output = capsys.readouterr().out
         assert all(name in output for name in formats)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [("list", "models"), ("list", "models", "--json"), ("predict", "--model", "deepseek-v3")]
+)
+def test_a_full_disk_is_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlabench", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": SOURCES}, check=False,
+        )  # fmt: skip
+    assert done.returncode == ExitCode.USAGE
+    (line,) = done.stderr.splitlines()
+    assert line == "mlabench: error: cannot write: No space left on device; make room, or choose another place"
+
+
+def test_closed_output_is_no_error() -> None:
+    command = f"exec {sys.executable} -m mlabench list models >&-"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": SOURCES},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -70,6 +70,17 @@ def test_a_run_that_is_not_there_is_one_clear_line(
     assert capsys.readouterr().err.startswith("mlabench: error: ")
 
 
+def test_a_run_that_tells_nothing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "manifest.json").write_bytes((ROOT / RUNS[0] / "manifest.json").read_bytes())
+    monkeypatch.chdir(ROOT)
+    assert call(monkeypatch, "claims", "--check", RUNS[0], str(empty)) == 0
+    assert capsys.readouterr().err == f"mlabench: warning: {empty} tells nothing that a claim takes\n"
+
+
 def test_arithmetic_loads_no_torch() -> None:
     code = (
         "import sys; from mlabench.claims.judge import judge_all; from mlabench.claims.ledger import load_ledger; "

@@ -91,7 +91,7 @@ def test_bytes_of_weights_do_for_a_model_of_your_own(plan: Plan, tmp_path: Path)
     ("arguments", "complaint"),
     [
         ((), "add --model"),
-        (("--model", "deepseek-v3"), "--gpus-count 6 or more"),
+        (("--model", "deepseek-v3"), "--gpus-count 8 --tp 8, or fewer bytes"),
         ((*EIGHT, "--tp", "3"), "--gpus-count 8 is no --tp times --dp"),
         ((*EIGHT, "--tp", "4", "--dp", "4"), "--gpus-count 8 is no --tp times --dp"),
         (("--model", "glm-4.7-flash", "--gpus-count", "8"), "--tp 8 does not split"),
@@ -100,6 +100,8 @@ def test_bytes_of_weights_do_for_a_model_of_your_own(plan: Plan, tmp_path: Path)
         ((*EIGHT, "--reserve", "nan"), "--reserve nan"),
         ((*EIGHT, "--price", "-1"), "--price -1.0"),
         ((*EIGHT, "--weights-gb", "0"), "--weights-gb 0.0"),
+        ((*EIGHT, "--weights-gb", "1e300"), "--weights-gb 1e+300"),
+        (("--model", "all", "--gpus-count", "8"), "glm-4.7-flash: --tp 8 does not split"),
         ((*EIGHT, "--weights-dtype", "fp8"), "unknown weights dtype 'fp8'"),
         ((*EIGHT, "--weights-gb", "9", "--weights-dtype", "float8"), "take one"),
         ((*EIGHT, "--cache-format", "int3"), "unknown --cache-format 'int3'"),

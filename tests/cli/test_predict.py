@@ -16,6 +16,9 @@ from tests.cli.commands import ROOT, call
 
 BASELINE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
 
+AXES = ("batch=1,2", "batch=1:600")
+"""So few rows that a table is laid out, and so many that it is plain."""
+
 KEYS = {
     *("model", "gpu", "variant", "form", "phase", "batch", "q_len", "kv_len", "dtype", "tp"),
     *("kv_cache_bytes_per_token_per_layer", "kv_cache_bytes_per_token", "kv_cache_bytes", "bytes_moved", "flops"),
@@ -198,6 +201,7 @@ def test_a_plot_is_drawn(predict: Predict, tmp_path: Path, suffix: str) -> None:
         (("--gpu", "v100"), "unknown GPU 'v100'"),
         (("--model", "llama-3.1-8b", "--tp", "3"), "choose among 1, 2, 4, 8, 16, 32"),
         (("--model", "llama-3.1-8b", "--tp", "3", "--crossovers"), "choose among 1, 2, 4, 8, 16, 32"),
+        (("--model", "all", "--tp", "8"), "glm-4.7-flash: --tp 8 does not split"),
         (("--tp", "0"), "--tp '0' is no whole number"),
         (("--dp", "1,two"), "--dp 'two' is no whole number"),
         (("-a", "tp=2"), "unknown axis 'tp'"),
@@ -237,6 +241,34 @@ def test_a_run_that_tells_no_crossover_is_named(predict: Predict, run: str, comp
     output, errors = predict(*arguments, code=2)
     assert output == ""
     assert complaint in errors.splitlines()[-1]
+
+
+def test_a_long_table_is_plain_and_has_every_row(predict: Predict) -> None:
+    arguments = ("--model", "deepseek-v3", "--gpu", "h200")
+    short, long = ([line.split() for line in predict(*arguments, "-a", axis)[0].splitlines()] for axis in AXES)
+    rule = next(at for at, line in enumerate(long) if set("".join(line)) == {"─"})
+    assert long[rule - 1] in short
+    assert len(long[rule + 1 :]) == 600 + 1
+    assert [line for line in short if line[:1] == ["deepseek-v3"]] == long[rule + 1 : rule + 3]
+    assert long[-1] in short
+
+
+def test_brackets_in_a_name_are_no_markup(predict: Predict, tmp_path: Path) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text('["m[/b]"]\nvariant = "mqa"\nnum_layers = 3\nnum_q_heads = 4\nhead_dim = 16\n')
+    assert "m[/b] " in predict("--models", str(models))[0]
+
+
+def test_every_model_takes_the_grid_of_variants(predict: Predict) -> None:
+    grid = ("-a", "variant=mha,gqa,mqa,mla", "-a", "form=absorbed,recompute", "-a", "batch=1,32")
+    output, errors = predict("--model", "all", "--gpu", "all", *grid, "--format", "json")
+    asked = {row["variant"] for row in json.loads(output) if row["model"] == "glm-4.7-flash"}
+    assert asked == {"mha", "mqa", "mla"}
+    (line,) = errors.splitlines()
+    assert line.startswith("mlabench: warning: no gqa of glm-4.7-flash: ")
+    assert predict.rows("--model", "glm-4.7-flash", "-a", "variant=mla,gqa", "-a", "num_kv_heads=4")
+    _, errors = predict("--model", "glm-4.7-flash", "-a", "variant=gqa", code=2)
+    assert "20 is not a multiple of num_kv_heads 8: choose one of 1, 2, 4, 5, 10, 20" in errors
 
 
 def test_neither_torch_nor_anything_slow_is_loaded() -> None:

@@ -89,8 +89,23 @@ def test_what_does_not_fit_has_no_speed() -> None:
     row = plan("llama-3.1-70b", kv_len=8192, batch=1)
     assert (row["tokens"], row["requests"], row["longest_kv_len"]) == (0, 0, 0)
     assert row["attention_floor_us"] is row["floor_tokens_per_s"] is None
-    with pytest.raises(UsageError, match=r"141 GB of each GPU.*--gpus-count 2 or more"):
+    with pytest.raises(UsageError, match=r"141 GB of each GPU.*--gpus-count 2 --tp 2, or fewer bytes"):
         check_some_fit([setup("llama-3.1-70b")])
+
+
+@pytest.mark.parametrize(
+    ("model", "dp", "mended"),
+    [("deepseek-v3", 1, (8, 1)), ("llama-3.1-405b", 8, (2, 8)), ("glm-4.7-flash", 1, None)],
+)
+def test_what_does_not_fit_is_told_a_layout_that_does(model: str, dp: int, mended: tuple[int, int] | None) -> None:
+    reserve = 0.1 if mended else 0.999
+    with pytest.raises(UsageError) as told:
+        check_some_fit([setup(model, 1, dp, reserve=reserve)])
+    assert ("--gpus-count" in str(told.value)) == (mended is not None)
+    if mended:
+        tp, replicas = mended
+        assert f"--gpus-count {tp * replicas} --tp {tp}, or" in str(told.value)
+        check_some_fit([setup(model, tp, replicas)])
 
 
 def test_a_calibration_replaces_attentions_floor_alone() -> None:

@@ -55,6 +55,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama-3.1-8b": grouped("llama", 4096, 32, 32, num_key_value_heads=8),
     "llama-2-7b": grouped("llama", 4096, 32, 32),
     "qwen3-32b": grouped("qwen3", 5120, 64, 64, num_key_value_heads=8, head_dim=128),
+    "gemma-2b": grouped("gemma", 2048, 18, 8, num_key_value_heads=1),
     "falcon-7b": grouped("falcon", 4544, 32, 71, multi_query=True, num_kv_heads=71),
     "falcon-40b": grouped("falcon", 8192, 60, 128, num_kv_heads=8, multi_query=True, new_decoder_architecture=True),
     "starcoder-15b": {"model_type": "gpt_bigcode", "n_embd": 6144, "n_layer": 40, "n_head": 48, "multi_query": True},
@@ -87,6 +88,14 @@ def test_a_config_gives_the_preset_of_its_model(name: str, tmp_path: Path) -> No
             '"num_hidden_layers": 2}',
             "num_q_heads 7 is not a multiple",
         ),
+        (json.dumps(grouped("llama", 4096, 10**400, 32)), "needs num_layers, .*: it is over 1e"),
+        ("[" * 100_000, "is no JSON"),
+        (json.dumps({**latent("deepseek_v3"), "v_head_dim": None}), "has no v_head_dim"),
+        *(
+            (json.dumps({**CONFIGS["gpt-oss-120b"], "layer_types": kinds}), "layer_types is no list of 36 words")
+            for kinds in (["sliding_attention"] * 40, ["linear_attention"] * 36, "sliding_attention")
+        ),
+        (json.dumps({**CONFIGS["gpt-oss-120b"], "sliding_window": None}), "has no sliding_window"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_one_line(content: str, complaint: str, tmp_path: Path) -> None:
@@ -95,6 +104,42 @@ def test_a_config_that_cannot_be_read_is_one_line(content: str, complaint: str, 
     with pytest.raises(UsageError, match=complaint) as told:
         choose_models([str(path)])
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "heads"),
+    [
+        (grouped("gemma3_text", 3840, 48, 16, num_key_value_heads=8, sliding_window=1024), (16, 8, 256)),
+        ({"model_type": "gemma3", "text_config": {"hidden_size": 2560, "num_hidden_layers": 34}}, (8, 4, 256)),
+        (grouped("qwen3", 5120, 64, 64, num_key_value_heads=8), (64, 8, 128)),
+        (grouped("gpt_oss", 2880, 36, 64, num_key_value_heads=8), (64, 8, 64)),
+        (grouped("llama", 2880, 36, 64, num_key_value_heads=8), (64, 8, 45)),
+    ],
+)
+def test_what_a_config_leaves_out_is_its_classs(
+    config: dict[str, Any], heads: tuple[int, int, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    (model,) = choose_models([str(path)])
+    assert tuple(model.shape[key] for key in ("num_q_heads", "num_kv_heads", "head_dim")) == heads
+
+
+@pytest.mark.parametrize(
+    ("changes", "windowed"),
+    [
+        ({}, 0),
+        ({"use_sliding_window": True, "max_window_layers": 20}, 8),
+        ({"use_sliding_window": True, "max_window_layers": 0}, 28),
+        ({"layer_types": ["full_attention"] * 20 + ["sliding_attention"] * 8}, 8),
+    ],
+)
+def test_layers_with_a_window_are_counted(changes: dict[str, Any], windowed: int, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**CONFIGS["qwen2.5-7b"], **changes}))
+    (model,) = choose_models([str(path)])
+    assert model.stack is not None
+    assert (model.stack.full_layers, model.stack.window_layers) == (28 - windowed, windowed)
 
 
 def test_a_config_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -127,6 +172,16 @@ def test_a_file_adds_models_and_takes_the_place_of_known_ones(tmp_path: Path) ->
     ("old", "new", "complaint"),
     [
         ('"gqa"', '"gqqa"', "needs variant, one of mha, gqa, mqa, mla"),
+        ('"gqa"', '["gqa"]', "needs variant, one of mha, gqa, mqa, mla"),
+        ('source = "me"', 'hidden_size = "4k"', "needs hidden_size, .*: it is '4k'"),
+        ('source = "me"', "hidden_size = 2.5", "needs hidden_size, .*: it is 2.5"),
+        ('source = "me"', "q_lora_rank = true", "needs q_lora_rank, .*: it is True"),
+        ('source = "me"', f"hidden_size = 1{'0' * 400}", "needs hidden_size, .*: it is over 1e"),
+        ('source = "me"', f"hidden_size = 1{'0' * 5000}", "is no TOML"),
+        ('source = "me"', 'weight_dtype = ["float8"]', "weight_dtype is .* no quoted text"),
+        ('source = "me"', "num_parameters = 8\nnum_active_parameters = 9", "are more than num_parameters"),
+        ("[mine]", "[all]", "no model can be named all"),
+        (MODEL, "", "is empty: begin each preset"),
         ("num_layers = 2\n", "", "needs num_layers, a positive whole number: it is missing"),
         ("head_dim = 64", "head_dim = 6.4", "needs head_dim, .*: it is 6.4"),
         ("num_kv_heads = 2", "num_kv_heads = 3", "num_q_heads 8 is not a multiple"),
@@ -165,7 +220,13 @@ def test_the_start_of_a_gpus_name_will_do(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "complaint"), [("h", "could be h100-sxm-80gb or h800-sxm or h200-sxm"), ("v100", "unknown GPU 'v100'")]
+    ("name", "complaint"),
+    [
+        ("h", "could be h100-sxm-80gb or h800-sxm or h200-sxm"),
+        ("h20", "unknown GPU 'h20': it could be h200-sxm"),
+        ("v100", "unknown GPU 'v100'"),
+        ("", "unknown GPU '': known: a100"),
+    ],
 )
 def test_an_unknown_gpu_is_told(name: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
@@ -187,12 +248,26 @@ def test_a_file_adds_gpus(tmp_path: Path) -> None:
     for wrong, complaint in (
         (sheet.replace("1e11", '"fast"'), "needs memory_bytes_per_s and"),
         (sheet.replace("1e12", "-1"), "needs memory_bytes_per_s and"),
+        (sheet.replace("1e11", "inf"), "needs memory_bytes_per_s and"),
+        (sheet.replace("1e12", "true"), "needs memory_bytes_per_s and"),
+        (f"{sheet}memory_bytes = inf\n", "memory_bytes of GPU mine is no number"),
         (sheet.replace("name_pattern", "pattern"), "unknown key 'pattern'"),
         (sheet.replace("My GPU", "("), "name_pattern"),
+        ("", "is empty: begin each preset"),
     ):
         file.write_text(wrong)
         with pytest.raises(UsageError, match=complaint):
             choose_gpus(["mine"], file)
+
+
+def test_a_gpu_of_a_file_is_not_taken_for_one_of_another_case(tmp_path: Path) -> None:
+    file = tmp_path / "gpus.toml"
+    file.write_text("[H200-SXM]\nbfloat16_flops_per_s = 1e12\nmemory_bytes_per_s = 1e11\n")
+    for names in ([], ["H200-SXM"]):
+        (gpu,) = choose_gpus(names, file)
+        assert (gpu.name, gpu.ceilings.bandwidth_bytes_per_s) == ("H200-SXM", 1e11)
+    with pytest.raises(UsageError, match="could be h200-sxm or H200-SXM"):
+        choose_gpus(["h200"], file)
 
 
 def test_a_device_without_a_preset_is_told() -> None:
