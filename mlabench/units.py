@@ -83,6 +83,15 @@ def format_power(power_w: float | None) -> str:
     return NOT_MEASURED if power_w is None else f"{power_w:.0f} W"
 
 
+def format_energy(energy_j: float | None, digits: int = 3) -> str:
+    """Joules: `2.73 mJ`, `80.4 uJ`, `1.5 J`."""
+    if energy_j is None:
+        return NOT_MEASURED
+    if energy_j < 0.9995e-3:
+        return f"{_significant(energy_j * 1e6, digits)} uJ"
+    return f"{_significant(energy_j * 1e3, digits)} mJ" if energy_j < 0.9995 else _scaled(energy_j, "J", digits)
+
+
 def format_clock(clock_mhz: float | None) -> str:
     """`1980 MHz`."""
     return NOT_MEASURED if clock_mhz is None else f"{clock_mhz:.0f} MHz"

@@ -27,7 +27,7 @@ MEASURED, JUDGED_ELSEWHERE = ("measure", "verdict"), ("claims", "predict")
 PARTS = "mla_kernels.layer_parts"
 """What a layer is made of and what it costs: arithmetic, which the cases share with the kernels."""
 
-HEAVY = ("torch", "triton", "pandas", "matplotlib", "numpy", "pynvml", "jinja2", "rich")
+HEAVY = ("torch", "triton", "pandas", "matplotlib", "numpy", "pynvml", "jinja2", "rich", "bokeh")
 
 
 def imported_packages(path: Path) -> set[str]:

@@ -1,10 +1,11 @@
 """Derived columns: one function and one row each, computed from stored records, so that old runs gain new ones."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
+from mlabench.cases.case import Case
 from mlabench.cases.tensors import CORE_PART
 from mlabench.records import conditions
 from mlabench.records.manifest import Manifest
@@ -23,6 +24,22 @@ class Metric:
     compute: Compute
 
 
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    kv_cache_bytes_per_token: int
+    kv_cache_bytes: int
+    kv_cache_allocated_bytes: int
+    unavoidable_bytes: int
+    bytes_moved: int
+    flops: int
+
+
+@lru_cache(maxsize=2**14)
+def _counts(case: Case) -> _Counts:
+    """What most columns need of a case, and takes longest to sum up."""
+    return _Counts(*(getattr(case, field.name) for field in fields(_Counts)))
+
+
 def latency_us(record: Record, _manifest: Manifest | None = None) -> float | None:
     """Median of the samples, in microseconds."""
     return _interval(record, 0)
@@ -35,11 +52,11 @@ def fraction_of_floor(record: Record, manifest: Manifest) -> float | None:
 
 def bound(record: Record, manifest: Manifest) -> str | None:
     """`memory` or `compute`: which of the two times of the roofline is longer."""
-    ceilings, case = manifest.ceilings, record.case
-    compute_us = ceilings.compute_us(case.flops, case.dtype) if ceilings else None
+    ceilings, counts = manifest.ceilings, _counts(record.case)
+    compute_us = ceilings.compute_us(counts.flops, record.case.dtype) if ceilings else None
     if ceilings is None or compute_us is None:
         return None
-    return "compute" if compute_us > ceilings.memory_us(case.unavoidable_bytes) else "memory"
+    return "compute" if compute_us > ceilings.memory_us(counts.unavoidable_bytes) else "memory"
 
 
 def energy_j_per_call(record: Record, manifest: Manifest | None = None) -> float | None:
@@ -68,8 +85,8 @@ def _cycles(record: Record, _manifest: Manifest) -> float | None:
 
 
 def _floor_us(record: Record, manifest: Manifest) -> float | None:
-    case = record.case
-    return manifest.ceilings.floor_us(case.unavoidable_bytes, case.flops, case.dtype) if manifest.ceilings else None
+    ceilings, counts = manifest.ceilings, _counts(record.case)
+    return ceilings.floor_us(counts.unavoidable_bytes, counts.flops, record.case.dtype) if ceilings else None
 
 
 def _interval(record: Record, place: int) -> float | None:
@@ -103,28 +120,38 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("new_tokens", "queries of one call, over the batch", lambda r, _: r.case.new_tokens),
     Metric(
-        "kv_cache_bytes_per_token", "cache bytes of a token in one layer", lambda r, _: r.case.kv_cache_bytes_per_token
+        "kv_cache_bytes_per_token",
+        "cache bytes of a token in one layer",
+        lambda r, _: _counts(r.case).kv_cache_bytes_per_token,
     ),
-    Metric("kv_cache_bytes", "cache bytes of the batch's tokens in one layer", lambda r, _: r.case.kv_cache_bytes),
-    Metric("kv_cache_allocated_bytes", "cache bytes of whole pages", lambda r, _: r.case.kv_cache_allocated_bytes),
+    Metric(
+        "kv_cache_bytes",
+        "cache bytes of the batch's tokens in one layer",
+        lambda r, _: _counts(r.case).kv_cache_bytes,
+    ),
+    Metric(
+        "kv_cache_allocated_bytes",
+        "cache bytes of whole pages",
+        lambda r, _: _counts(r.case).kv_cache_allocated_bytes,
+    ),
     Metric(
         "bytes_moved",
         "least memory traffic of one call; of a layer, of its parts one by one",
-        lambda r, _: r.case.bytes_moved,
+        lambda r, _: _counts(r.case).bytes_moved,
     ),
     Metric(
         "unavoidable_bytes",
         "bytes_moved, in a layer without what its parts hand to one another",
-        lambda r, _: r.case.unavoidable_bytes,
+        lambda r, _: _counts(r.case).unavoidable_bytes,
     ),
-    Metric("flops", "FLOP of one call, a count", lambda r, _: r.case.flops),
+    Metric("flops", "FLOP of one call, a count", lambda r, _: _counts(r.case).flops),
     Metric(
         "arithmetic_intensity_flops_per_byte",
         "flops over unavoidable_bytes",
-        lambda r, _: r.case.flops / r.case.unavoidable_bytes,
+        lambda r, _: _counts(r.case).flops / _counts(r.case).unavoidable_bytes,
     ),
-    Metric("bandwidth_bytes_per_s", "bytes_moved over the latency", lambda r, _: _rate(r.case.bytes_moved, r)),
-    Metric("flops_per_s", "flops over the latency", lambda r, _: _rate(r.case.flops, r)),
+    Metric("bandwidth_bytes_per_s", "bytes_moved over the latency", lambda r, _: _rate(_counts(r.case).bytes_moved, r)),
+    Metric("flops_per_s", "flops over the latency", lambda r, _: _rate(_counts(r.case).flops, r)),
     Metric("floor_us", "the roofline's least time, from the measured ceilings", _floor_us),
     Metric("fraction_of_floor", "floor_us over latency_us: 1 is the floor", fraction_of_floor),
     Metric("bound", "which ceiling the roofline says binds", bound),

@@ -1,27 +1,30 @@
-"""The tables of the page: all records, and the reasons of those without a time."""
+"""What the page's tables and charts tell of a record, and the reasons of the records without a time."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlabench.units import (
-    NOT_MEASURED,
     format_bandwidth,
+    format_energy,
     format_exact_bytes,
     format_flop_rate,
     format_latency,
+    format_number,
     format_percent,
+    format_power,
     format_tokens,
 )
 
 if TYPE_CHECKING:
     import pandas
 
-MOST_ROWS = 2000
+MOST_ROWS = 10_000
 """More would make the page too heavy for a browser; `mlabench export` holds them all."""
 
-Row = Mapping[Any, Any]
+MOST_GROUPS = 200
+"""Reasons that are told of records without a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +35,6 @@ class Column:
     field: str
     text: Callable[[Any], str] = str
     numeric: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What is shown, and the value it sorts by; an empty key is a value that was not measured."""
-
-    text: str
-    key: str
-    numeric: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("phase", "phase"),
     Column("scope", "scope"),
     Column("batch", "batch", numeric=True),
-    Column("q_len", "q_len", numeric=True),
+    Column("q_len", "q_len", format_tokens, numeric=True),
     Column("kv_len", "kv_len", format_tokens, numeric=True),
     Column("status", "status"),
     Column("latency", "latency_us", format_latency, numeric=True),
@@ -69,7 +63,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("cache/token", "kv_cache_bytes_per_token", format_exact_bytes, numeric=True),
     Column("bandwidth", "bandwidth_bytes_per_s", format_bandwidth, numeric=True),
     Column("FLOP rate", "flops_per_s", format_flop_rate, numeric=True),
-    Column("of roofline", "fraction_of_floor", format_percent, numeric=True),
+    Column("of roofline", "fraction_of_floor", lambda share: format_percent(share, 1), numeric=True),
     Column("bound", "bound"),
     Column("note", "note"),
 )
@@ -77,17 +71,44 @@ COLUMNS: tuple[Column, ...] = (
 
 RUN_COLUMN = Column("run", "run")
 
+SETTINGS = ("dtype", "phase", "scope", "q_len", "status")
+"""Fields that the table leaves out where they are one for all."""
 
-def columns(several_runs: bool) -> tuple[Column, ...]:
-    """The table's columns; the run's name only where there are several."""
-    return (RUN_COLUMN, *COLUMNS) if several_runs else COLUMNS
+OPTIONAL: tuple[Column, ...] = (
+    Column("energy/token", "energy_j_per_token", format_energy, numeric=True),
+    Column("power", "power_w", format_power, numeric=True),
+)
+"""Shown where any record has them."""
+
+CHARTED: tuple[Column, ...] = (
+    Column("heads", "num_q_heads", numeric=True),
+    Column("intensity", "arithmetic_intensity_flops_per_byte", format_number, numeric=True),
+    *OPTIONAL,
+)
+"""What charts need of a record beside the table's columns."""
 
 
-def table_rows(table: "pandas.DataFrame", shown: tuple[Column, ...]) -> list[tuple[str, list[Cell]]]:
-    """Status and cells of each record, at most `MOST_ROWS`."""
-    plain = table.head(MOST_ROWS).astype(object)
-    rows: list[Any] = plain.where(plain.notna(), None).to_dict("records")
-    return [(str(row["status"]), [_cell(row, column) for column in shown]) for row in rows]
+def columns(table: "pandas.DataFrame", several_runs: bool) -> tuple[Column, ...]:
+    """The table's columns: those that tell its records apart, and the run's name where there are several."""
+    optional = [column for column in OPTIONAL if table[column.field].notna().any()]
+    alike = {column.field for column, _ in shared(table)}
+    shown = [column for column in (*COLUMNS[:-1], *optional, COLUMNS[-1]) if column.field not in alike]
+    return (RUN_COLUMN, *shown) if several_runs else tuple(shown)
+
+
+def shared(table: "pandas.DataFrame") -> list[tuple[Column, str]]:
+    """The settings that are one for all records, which the table need not repeat, and what they are."""
+    one = [column for column in COLUMNS if column.field in SETTINGS and table[column.field].nunique(dropna=False) == 1]
+    return [(column, column.text(table[column.field].iloc[0])) for column in one]
+
+
+def column_values(table: "pandas.DataFrame", field: str) -> list[Any]:
+    """A column's values as plain objects, None where there is none; `note` is put together from others."""
+    if field == "note":
+        parts = zip(table["reason"], table["kv_len_dist"], table["throttled"].fillna(False), strict=True)
+        return [_note(*part) or None for part in parts]
+    values = table[field].astype(object)
+    return list(values.where(values.notna(), None))
 
 
 def unmeasured(table: "pandas.DataFrame") -> list[Unmeasured]:
@@ -96,17 +117,10 @@ def unmeasured(table: "pandas.DataFrame") -> list[Unmeasured]:
     counts = Counter(zip(rows["status"], rows["kernel"], rows["reason"], strict=True))
     return [
         Unmeasured(str(status), str(kernel), str(reason), count)
-        for (status, kernel, reason), count in counts.most_common(MOST_ROWS)
+        for (status, kernel, reason), count in counts.most_common(MOST_GROUPS)
     ]
 
 
-def _cell(row: Row, column: Column) -> Cell:
-    value = _note(row) if column.field == "note" else row[column.field]
-    if value is None:
-        return Cell(NOT_MEASURED, "", column.numeric)
-    return Cell(column.text(value), repr(float(value)) if column.numeric else str(value), column.numeric)
-
-
-def _note(row: Row) -> str:
-    ragged = "ragged lengths" if row["kv_len_dist"] == "ragged" else ""
-    return "; ".join(note for note in (row["reason"], ragged, "throttled" if row["throttled"] else "") if note)
+def _note(reason: str, distribution: str, throttled: bool) -> str:
+    ragged = "ragged lengths" if distribution == "ragged" else ""
+    return "; ".join(note for note in (reason, ragged, "throttled" if throttled else "") if note)

@@ -56,6 +56,11 @@ def crossings(points: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     return tuple(found)
 
 
+def contradicts(ratio: float, floor_ratio: float) -> bool:
+    """Whether the roofline's ratio is known and on the other side of 1 than the measured one."""
+    return (ratio < 1) != (floor_ratio < 1) and not math.isnan(floor_ratio)
+
+
 def over(rows: "pandas.DataFrame", rival: str, cost: Cost = LATENCY) -> "pandas.DataFrame":
     """The fastest kernels' rows of the other series where the rival has a point of the same heads and `SHAPE`.
 

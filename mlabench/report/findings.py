@@ -1,6 +1,7 @@
-"""Sentences that a view's numbers carry; each is computed, and left out where the data does not hold it."""
+"""What a view's numbers say, in sentences and in short; all of it is computed, or left out where data is missing."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlabench.machine.ceilings import ridge_flops_per_byte
@@ -25,71 +26,86 @@ Serving decodes absorbed and prefills expanded, where the larger heads of the ab
 """
 
 
-def findings(view: View) -> tuple[str, ...]:
-    """What the view shows, in at most three sentences with numbers."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A sentence, and its numbers for those who only look: each with the words that go under it."""
+
+    sentence: str
+    numbers: tuple[tuple[str, str], ...]
+
+
+def findings(view: View) -> tuple[Finding, ...]:
+    """What the view shows: at most three findings."""
     rows = view.frame[view.frame["num_q_heads"] == view.context.num_q_heads]
-    sentences = (sentence(view, rows) for sentence in SENTENCES)
-    return tuple(text for text in sentences if text)
+    found = (find(view, rows) for find in FINDERS)
+    return tuple(finding for finding in found if finding)
 
 
-def cache_sentence(view: View, rows: "pandas.DataFrame") -> str:
+def cache_finding(view: View, rows: "pandas.DataFrame") -> Finding | None:
     """MLA's cache bytes against MHA's and GQA's at the same precision and head count.
 
     What is cached is there for decode, so that its form counts in every phase.
     """
     mla = _first_form(rows, "decode")
-    clauses = []
+    clauses, numbers = [], []
     for series in _baselines(view) if mla is not None else ():
         other = rows[rows["series"] == series]
         if len(other):
             clauses.append(_cache_clause(_cache_bytes(mla), _cache_bytes(other), series))
+            numbers.append(_cache_number(_cache_bytes(mla), _cache_bytes(other), series))
     if not clauses:
-        return ""
-    return (
+        return None
+    sentence = (
         f"{_name(mla)} caches {format_exact_bytes(_cache_bytes(mla))} per token and layer in {view.context.dtype} at "
         f"{view.context.num_q_heads} heads: {' and '.join(clauses)}, all at the same precision."
     )
+    return Finding(sentence, tuple(numbers))
 
 
-def speed_sentence(view: View, rows: "pandas.DataFrame") -> str:
+def speed_finding(view: View, rows: "pandas.DataFrame") -> Finding | None:
     """MLA's measured latency against MHA's and GQA's, at the largest call that both completed."""
     fastest, phase = measured(rows), view.context.phase
     mla = _first_form(fastest, phase)
-    clauses = []
+    clauses, numbers = [], []
     for series in _baselines(view) if mla is not None else ():
         pairs = mla.merge(fastest[fastest["series"] == series], on=SHAPE, suffixes=("", "_base"))
         if len(pairs):
-            clauses.append(_comparison(pairs.sort_values(SHAPE).iloc[-1], series))
+            pair = pairs.sort_values(SHAPE).iloc[-1]
+            clauses.append(_comparison(pair, series))
+            numbers.append(_speed_number(pair, series))
     if not clauses:
-        return ""
+        return None
     where = "In this run" if phase == "decode" else f"In this run's {phase}"
     if view.context.scope == "layer":
         where = f"In this run's {phase} of whole layers"
     longest = "cache" if phase == "decode" else view.context.length
-    return (
+    sentence = (
         f"{where} {_name(mla)} with {view.context.num_q_heads} heads {' and '.join(clauses)}: the fastest "
         f"checked kernel of each, at the longest {longest} and then the largest batch that both completed."
     )
+    return Finding(sentence, tuple(numbers))
 
 
-def roofline_sentence(view: View, rows: "pandas.DataFrame") -> str:
+def roofline_finding(view: View, rows: "pandas.DataFrame") -> Finding | None:
     """Which ceiling MLA lies under, and how near, at its largest call."""
     ceilings, context = view.context.ceilings, view.context
     ridge = ridge_flops_per_byte(ceilings, context.dtype) if ceilings else None
     mla = _first_form(measured(rows), context.phase)
     if mla is None or ridge is None:
-        return ""
+        return None
     point = mla.sort_values(SHAPE).iloc[-1]
     above = point["bound"] == "compute"
     whole = "A whole layer of " if context.scope == "layer" else ""
     intensity = format_count(point["arithmetic_intensity_flops_per_byte"], "FLOP")
-    return (
+    share = format_percent(point["fraction_of_floor"])
+    binds = "arithmetic" if above else "memory traffic"
+    sentence = (
         f"{whole}{point['series']} with {context.num_q_heads} heads does {intensity} per byte, "
         f"{'above' if above else 'below'} this machine's measured ridge of {format_count(ridge, 'FLOP')} per byte, so "
-        f"the roofline says that {'arithmetic' if above else 'memory traffic'} binds it; at {_size(point)} it reached "
-        f"{format_percent(point['fraction_of_floor'])} of the roofline's speed in this run."
-        f"{_other_side(view, point)}"
+        f"the roofline says that {binds} binds it; at {_size(point)} it reached "
+        f"{share} of the roofline's speed in this run.{_other_side(view, point)}"
     )
+    return Finding(sentence, ((share, f"of the roofline's speed at {_size(point)}: {binds} binds"),))
 
 
 def _other_side(view: View, point: Any) -> str:
@@ -106,12 +122,25 @@ def _cache_clause(own: int, other: int, series: str) -> str:
     return f"{factor} {'than' if other >= own else 'as'} {series} ({format_exact_bytes(other)})"
 
 
+def _cache_number(own: int, other: int, series: str) -> tuple[str, str]:
+    if other >= own:
+        return format_ratio(other / own), f"fewer cache bytes than {series}"
+    return format_ratio(own / other), f"as many cache bytes as {series}"
+
+
+def _speed_number(pair: Any, series: str) -> tuple[str, str]:
+    ratio = pair["latency_us_base"] / pair["latency_us"]
+    if ratio >= 1:
+        return format_ratio(ratio), f"as fast as {series} at {_size(pair)}"
+    return format_ratio(1 / ratio), f"as long as {series} at {_size(pair)}"
+
+
 def _comparison(pair: Any, series: str) -> str:
     ratio = pair["latency_us_base"] / pair["latency_us"]
     verb = f"ran {format_ratio(ratio)} as fast as" if ratio >= 1 else f"took {format_ratio(1 / ratio)} as long as"
     own, other = format_latency(pair["latency_us"]), format_latency(pair["latency_us_base"])
     if pair["backend"] != pair["backend_base"]:
-        own, other = f"{own} on {pair['backend']}", f"{other} on {pair['backend_base']}"
+        own, other = f"{own} on {pair['kernel']}", f"{other} on {pair['kernel_base']}"
     return f"{verb} {series} at {_size(pair)} ({own} against {other})"
 
 
@@ -143,5 +172,5 @@ def _baselines(view: View) -> list[str]:
     return [one.name for one in view.context.series if one.style.variant in BASELINES and one.style.place == 0]
 
 
-SENTENCES: tuple[Callable[[View, Any], str], ...] = (cache_sentence, speed_sentence, roofline_sentence)
+FINDERS: tuple[Callable[[View, Any], Finding | None], ...] = (cache_finding, speed_finding, roofline_finding)
 """In the order of the page."""

@@ -4,11 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlabench.report.cells import MOST_ROWS
 from mlabench.units import format_latency, format_percent, format_tokens
 
 if TYPE_CHECKING:
     import pandas
+
+
+MOST_LAYERS = 250
+"""Rows of the table; `mlabench export` holds the parts of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class LayerRow:
 
 
 def layer_rows(table: "pandas.DataFrame") -> list[LayerRow]:
-    """A row for each record that holds parts, in the table's order, at most `MOST_ROWS`."""
-    own: list[Any] = table[table["parts"].notna()].head(MOST_ROWS).to_dict("records")
+    """A row for each record that holds parts, in the table's order, at most `MOST_LAYERS`."""
+    own: list[Any] = table[table["parts"].notna()].head(MOST_LAYERS).to_dict("records")
     return [_layer_row(row) for row in own]
 
 

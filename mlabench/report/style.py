@@ -95,13 +95,16 @@ def thinned(values: Sequence[float], most: int) -> list[float]:
     return [*kept, values[-1]]
 
 
+def log_steps(low: float, high: float) -> tuple[float, ...]:
+    """Which multiples of the powers of ten are labelled on a logarithmic axis whose data spans `low` to `high`."""
+    return (1, 2, 5) if high / low < 30 else (1, 3) if high / low < 1000 else (1,)
+
+
 def log_ticks(axis: "Axis", text: Any, low: float, high: float) -> None:
     """Labelled ticks on a logarithmic axis whose data spans `low` to `high`: 1, 2, 5, 10 where there is room."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    decades = high / low
-    steps: tuple[float, ...] = (1, 2, 5) if decades < 30 else (1, 3) if decades < 1000 else (1,)
-    axis.set_major_locator(LogLocator(base=10, subs=steps, numticks=6 if decades >= 1000 else 12))
+    axis.set_major_locator(LogLocator(base=10, subs=log_steps(low, high), numticks=6 if high / low >= 1000 else 12))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 

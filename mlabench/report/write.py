@@ -31,13 +31,15 @@ def write_report(
     views = make_views(runs)
     drawn = _once([(view, draw_pictures(view, _picture_formats(formats))) for view in views[:MOST_VIEWS]])
     contents: dict[str, bytes] = {}
+    beside: list[dict[str, str]] = []
+    for view, pictures in drawn:
+        own = _files(pictures, f"-{slug(view)}" if len(views) > 1 else "", formats)
+        contents |= {file: content for (_, file), content in own.items()}
+        beside.append(dict(own.keys()))
     if "html" in formats:
         notes = [f"Not drawn: {view.title} ({len(view.frame)} records)." for view in views[MOST_VIEWS:]]
-        page = render_page(runs, frame(runs), drawn, notes, title or _title(runs))
-        contents[PAGE_NAME] = page.encode()
-    for view, pictures in drawn:
-        suffix = f"-{slug(view)}" if len(views) > 1 else ""
-        contents |= _files(pictures, suffix, formats)
+        page = render_page(runs, frame(runs), drawn, notes, title or _title(runs), beside)
+        contents = {PAGE_NAME: page.encode(), **contents}
     for name, content in contents.items():
         write_atomically(out_dir / name, content)
     return tuple(out_dir / name for name in contents)
@@ -91,9 +93,10 @@ def _look(picture: Picture) -> tuple[object, ...]:
     return picture.heading, *sorted(picture.files.items())
 
 
-def _files(pictures: Sequence[Picture], suffix: str, formats: Sequence[str]) -> dict[str, bytes]:
+def _files(pictures: Sequence[Picture], suffix: str, formats: Sequence[str]) -> dict[tuple[str, str], bytes]:
+    """Contents by the figure's name and the file's."""
     return {
-        f"{picture.row.name}{suffix}.{kind}": content
+        (picture.row.name, f"{picture.row.name}{suffix}.{kind}"): content
         for picture in pictures
         for kind, content in picture.files.items()
         if kind in formats

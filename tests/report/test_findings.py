@@ -15,7 +15,7 @@ def point(variant: str, latency_us: float, kv_len: int = 4096, batch: int = 8, *
 
 def sentences(*records: Record, ceilings: Ceilings | None = None) -> tuple[str, ...]:
     (view,) = make_views([make_run(None, records, ceilings=ceilings)])
-    return findings(view)
+    return tuple(finding.sentence for finding in findings(view))
 
 
 def test_cache_bytes_are_compared_at_one_precision() -> None:
@@ -103,8 +103,11 @@ def test_a_chunk_names_its_new_tokens_and_the_longest_is_compared() -> None:
     assert "at q_len 2k, kv_len 4k and batch 8 it reached" in roofline
 
 
-def test_two_backends_are_named() -> None:
+def test_kernels_of_two_backends_are_named() -> None:
     own, other = make_case(kv_len=4096), make_case(variant="gqa", kv_len=4096)
-    records = make_record(own, latency_us=100.0, backend="triton"), make_record(other, latency_us=200.0)
+    records = (
+        make_record(own, "mine", latency_us=100.0, backend="triton"),
+        make_record(other, "other", latency_us=200.0),
+    )
     (_, text) = sentences(*records)
-    assert "and batch 1 (100 us on triton against 200 us on torch)" in text
+    assert "and batch 1 (100 us on mine against 200 us on other)" in text

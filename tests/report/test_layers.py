@@ -44,7 +44,10 @@ def test_layers_and_cores_are_never_drawn_together_nor_layers_of_two_widths() ->
 
 def test_a_finding_says_that_it_is_of_whole_layers() -> None:
     records = [layer_record(100, variant="mla"), layer_record(200, variant="mha"), core_record(10, variant="mla")]
-    views = {view.context.scope: findings(view) for view in make_views([make_run(None, records)])}
+    views = {
+        view.context.scope: [finding.sentence for finding in findings(view)]
+        for view in make_views([make_run(None, records)])
+    }
     _, speed, roofline = views["layer"]
     assert speed.startswith(
         "In this run's decode of whole layers MLA absorbed with 128 heads ran 2x as fast as MHA at kv_len 4k and batch "

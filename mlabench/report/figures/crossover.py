@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from mlabench.report.crossovers import ENERGY, LATENCY, Cost, ratios
-from mlabench.report.series import Context, NothingToShowError
+from mlabench.report.crossovers import ENERGY, LATENCY, Cost, contradicts, ratios
+from mlabench.report.series import Context, NothingToShowError, spread
 from mlabench.report.style import CEILING_COLOUR, new_figure
 from mlabench.units import format_number, format_ratio, format_tokens
 
@@ -18,6 +18,12 @@ FORMS = {"decode": "MLA absorbed", "prefill": "MLA expanded"}
 
 MOST_RATIO = 8.0
 """Ratios beyond this, and its reciprocal, have the darkest colours."""
+
+MOST_NUMBERS = 30
+"""Cells side by side, over all maps of a row, up to which each has room for its number."""
+
+MOST_HEADS = 4
+"""Rows of maps; of more head counts the least, a middle one and the greatest are drawn."""
 
 COLOURS = ("#0072B2", "#FFFFFF", "#D55E00")
 """Of the rival, of a tie, and of MLA."""
@@ -45,24 +51,30 @@ def _maps(frame: "pandas.DataFrame", context: Context, cost: Cost, says: str) ->
     rivals = [rival for rival in rivals if (table["rival"] == rival).any()]
     if not rivals:
         raise NothingToShowError(f"it needs {series} measured at the same points as another variant.")
-    heads = sorted(set(table["num_q_heads"]), reverse=True)
+    measured_heads = tuple(sorted(set(table["num_q_heads"])))
+    heads = (measured_heads if len(measured_heads) <= MOST_HEADS else spread(measured_heads))[::-1]
     xs, ys = sorted(set(table[context.x])), sorted(set(table[context.panel]))
     figure = new_figure(height_inches=1.3 + (0.3 + 0.3 * max(2, len(ys))) * len(heads))
     grid = figure.subplots(len(heads), len(rivals), sharex=True, sharey=True, squeeze=False)
     for count, line in zip(heads, grid, strict=True):
         for rival, axes in zip(rivals, line, strict=True):
-            image = _map(axes, table[(table["num_q_heads"] == count) & (table["rival"] == rival)], context, xs, ys)
+            rows = table[(table["num_q_heads"] == count) & (table["rival"] == rival)]
+            image = _map(axes, rows, context, xs, ys, with_numbers=len(xs) * len(rivals) <= MOST_NUMBERS)
             axes.label_outer()
         line[0].set_ylabel(f"{count} heads\n{context.panel}", fontsize=9)
     for rival, axes in zip(rivals, grid[0], strict=True):
         axes.set_title(f"over {rival}")
     for axes in grid[-1]:
         axes.set_xlabel(context.x)
+    if len(heads) < len(measured_heads):
+        figure.supxlabel(f"{len(heads)} of {len(measured_heads)} head counts", fontsize=9)
     _colour_bar(figure, image, grid, f"{says}\n{series}")
     return figure
 
 
-def _map(axes: "Axes", rows: "pandas.DataFrame", context: Context, xs: list[int], ys: list[int]) -> Any:
+def _map(
+    axes: "Axes", rows: "pandas.DataFrame", context: Context, xs: list[int], ys: list[int], *, with_numbers: bool
+) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
@@ -71,8 +83,9 @@ def _map(axes: "Axes", rows: "pandas.DataFrame", context: Context, xs: list[int]
     for row in rows.to_dict("records"):
         x, y, ratio = xs.index(row[context.x]), ys.index(row[context.panel]), float(row["ratio"])
         values[y][x] = math.log2(ratio)
-        axes.text(x, y, format_number(ratio, digits=2), ha="center", va="center", fontsize=7)
-        if (ratio < 1) != (row["floor_ratio"] < 1) and not math.isnan(row["floor_ratio"]):
+        if with_numbers:
+            axes.text(x, y, format_number(ratio, digits=2), ha="center", va="center", fontsize=7)
+        if contradicts(ratio, row["floor_ratio"]):
             axes.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, fill=False, edgecolor=CEILING_COLOUR))
     limit = math.log2(MOST_RATIO)
     colours = LinearSegmentedColormap.from_list("rival to MLA", COLOURS)

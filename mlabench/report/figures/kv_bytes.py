@@ -17,14 +17,14 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     """One bar a series, from the tensors of its cases; labelled in bytes and as a factor against MHA."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    bars = _bars(frame[frame["num_q_heads"] == context.num_q_heads], context)
+    bars = make_bars(frame[frame["num_q_heads"] == context.num_q_heads], context)
     figure = new_figure(height_inches=1.6 + 0.5 * len(bars))
     axes = figure.subplots()
     largest = max(value for _, value, _ in bars)
     mha_bytes = next((value for name, value, _ in bars if name == "MHA"), None)
     for place, (_, value, colour) in enumerate(bars):
         axes.barh(place, value, BAR_HEIGHT, color=colour)
-        axes.text(value + largest * 0.012, place, _label(value, mha_bytes), va="center")
+        axes.text(value + largest * 0.012, place, bar_label(value, mha_bytes), va="center")
     axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
     axes.invert_yaxis()
     axes.set_xlim(0, largest * 1.5)
@@ -35,7 +35,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     return figure
 
 
-def _bars(rows: "pandas.DataFrame", context: Context) -> list[tuple[str, int, str]]:
+def make_bars(rows: "pandas.DataFrame", context: Context) -> list[tuple[str, int, str]]:
     """Name, bytes and colour of each bar; forms of MLA that cache the same share one."""
     bars: dict[tuple[str, int], tuple[str, int, str]] = {}
     for series in context.series:
@@ -50,7 +50,8 @@ def _bars(rows: "pandas.DataFrame", context: Context) -> list[tuple[str, int, st
     return list(bars.values())
 
 
-def _label(value: int, mha_bytes: int | None) -> str:
+def bar_label(value: int, mha_bytes: int | None) -> str:
+    """Every byte, and the factor against MHA where that was measured too."""
     text = format_exact_bytes(value)
     if mha_bytes is None or value == mha_bytes:
         return text

@@ -1,6 +1,7 @@
 """The roofline: arithmetic intensity against achieved FLOP rate, under the measured ceilings."""
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlabench.machine.ceilings import Ceilings, ridge_flops_per_byte
@@ -20,6 +21,23 @@ SAME_PLACE = 1.15
 """Points of a series within this factor on both axes carry one label."""
 
 Point = tuple[float, float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The ceilings in FLOP/s and bytes/s, the intensity where they meet, and the least and most that the axes show."""
+
+    roof: float
+    bandwidth: float
+    ridge: float
+    left: float
+    right: float
+    bottom: float
+
+    @property
+    def top(self) -> float:
+        """Where the axis of rates ends: above the roof, with room for its label."""
+        return self.roof * 3
 
 
 def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
@@ -46,6 +64,17 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
         _annotate(axes, labels)
     bottom_legend(figure, in_order(handles, context.series))
     return figure
+
+
+def make_frame(rows: "pandas.DataFrame", ceilings: Ceilings, dtype: str) -> Frame:
+    """The ceilings for a dtype that has one, and axes that hold them and all points of the rows."""
+    roof, bandwidth = ceilings.matmul_flops_per_s[dtype], ceilings.bandwidth_bytes_per_s
+    ridge = ridge_flops_per_byte(ceilings, dtype)
+    assert ridge is not None
+    left = min(float(rows[INTENSITY].min()), ridge / 10) / 3
+    right = max(float(rows[INTENSITY].max()) * 2, ridge * 30)
+    bottom = min(float(rows["flops_per_s"].min()), left * bandwidth) / 1.5
+    return Frame(roof, bandwidth, ridge, left, right, bottom)
 
 
 def _points(rows: "pandas.DataFrame") -> list[Point]:
@@ -82,15 +111,12 @@ def _annotate(axes: "Axes", labels: list[Label]) -> None:
 
 def _ceilings(axes: "Axes", rows: "pandas.DataFrame", ceilings: Ceilings, dtype: str) -> None:
     """The slope, the roof and the ridge point, and axes that hold them and the points."""
-    roof, bandwidth = ceilings.matmul_flops_per_s[dtype], ceilings.bandwidth_bytes_per_s
-    ridge = roof / bandwidth
-    assert ridge == ridge_flops_per_byte(ceilings, dtype)
-    left = min(float(rows[INTENSITY].min()), ridge / 10) / 3
-    right = max(float(rows[INTENSITY].max()) * 2, ridge * 30)
-    bottom = min(float(rows["flops_per_s"].min()), left * bandwidth) / 1.5
+    frame = make_frame(rows, ceilings, dtype)
+    roof, bandwidth, ridge = frame.roof, frame.bandwidth, frame.ridge
+    left, right, bottom = frame.left, frame.right, frame.bottom
     axes.plot([left, ridge, right], [left * bandwidth, roof, roof], color=CEILING_COLOUR, linewidth=1.8)
     axes.plot([ridge, ridge], [bottom, roof], color=CEILING_COLOUR, linewidth=1.2, linestyle=":")
-    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, roof * 3))
+    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, frame.top))
     axes.set_xlabel("arithmetic intensity (FLOP per byte moved)")
     axes.set_ylabel("achieved FLOP rate")
     log_ticks(axes.xaxis, format_number, left, right)

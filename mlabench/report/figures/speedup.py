@@ -18,7 +18,7 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     """A row of panels for each of MHA and GQA, a column for each batch size."""
     rows = one_head_count(frame, context)
     rows = rows[rows[context.panel].isin(context.panels)]
-    tables = {name: table for name in _baselines(context) if len(table := over(rows, name))}
+    tables = {name: table for name in baselines(context) if len(table := over(rows, name))}
     if not tables:
         raise NothingToShowError(
             "it needs MHA or GQA measured at the same batch, kv_len and number of heads as another variant."
@@ -40,7 +40,8 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
     return figure
 
 
-def _baselines(context: Context) -> list[str]:
+def baselines(context: Context) -> list[str]:
+    """The series that others are held against: MHA, and GQA with the group size of most points."""
     return [one.name for one in context.series if one.style.variant in ("mha", "gqa") and one.style.place == 0]
 
 

@@ -1,0 +1,62 @@
+// The table of all records: sorted and filtered as numbers, drawn as far as one looks.
+const STEP = 100;
+const table = document.getElementById("records");
+const more = document.getElementById("more");
+const { rows: recordCount, shown, columns } = data.records;
+const shownColumns = shown.map(([field]) => columns[field]);
+let order = Array.from({ length: recordCount }, (_, row) => row);
+let matches = order;
+let words = [];
+let drawn = 0;
+
+const haystack = order.map((row) => shownColumns.map((column) => textOf(column, row)).join(" ").toLowerCase());
+
+function drawMore() {
+  const rows = matches.slice(drawn, drawn + STEP).map((row) => {
+    const line = element("tr");
+    line.dataset.status = textOf(columns.status, row);
+    shown.forEach(([, , numeric], place) => {
+      const cell = element("td", { textContent: textOf(shownColumns[place], row) });
+      if (numeric) cell.className = "number";
+      line.append(cell);
+    });
+    return line;
+  });
+  table.tBodies[0].append(...rows);
+  drawn += rows.length;
+  more.hidden = drawn >= matches.length;
+}
+
+function showMatches() {
+  matches = words.length ? order.filter((row) => words.every((word) => haystack[row].includes(word))) : order;
+  const count = words.length ? `${matches.length} of ${recordCount} shown` : `${recordCount} shown`;
+  document.getElementById("count").textContent = count;
+  table.tBodies[0].replaceChildren();
+  drawn = 0;
+  drawMore();
+}
+
+// Unmeasured values stay last in both directions.
+function sortBy(column, sign) {
+  const key = (row) => code(column, row);
+  order = order.slice().sort((a, b) => (key(a) < 0) - (key(b) < 0) || sign * (key(a) - key(b)));
+}
+
+table.tHead.addEventListener("click", (event) => {
+  const heading = event.target.closest("th");
+  if (!heading) return;
+  const ascending = heading.getAttribute("aria-sort") !== "ascending";
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+  sortBy(shownColumns[heading.cellIndex], ascending ? 1 : -1);
+  showMatches();
+});
+
+document.getElementById("filter").addEventListener("input", (event) => {
+  words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+  showMatches();
+});
+
+more.addEventListener("click", drawMore);
+addEventListener("beforeprint", () => { while (!more.hidden) drawMore(); });
+showMatches();
