@@ -56,6 +56,13 @@ def frame(runs: Sequence[Run]) -> "pandas.DataFrame":
     return table.astype(DTYPES)
 
 
+def joined(tables: "Sequence[pandas.DataFrame]") -> "pandas.DataFrame":
+    """Such tables as one."""
+    import pandas
+
+    return pandas.concat(tables, ignore_index=True) if len(tables) != 1 else tables[0].copy()
+
+
 def _row(record: Record, run: Run) -> dict[str, Any]:
     case, fields = record.case, record.case.to_fields()
     return {

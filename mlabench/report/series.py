@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlabench.machine.ceilings import Ceilings
-from mlabench.records.frame import frame
+from mlabench.records.frame import frame, joined
 from mlabench.records.store import Run
 from mlabench.report.alike import SIZES, most_common, of_one_setting
 from mlabench.report.style import STYLES, Style
@@ -129,22 +129,22 @@ class View:
         return f"{context.device_name}, {context.dtype}, timing method {context.method}{cache}{queries}"
 
 
-def make_views(runs: Sequence[Run]) -> tuple[View, ...]:
+def make_views(runs: Sequence[Run], tables: "Sequence[pandas.DataFrame] | None" = None) -> tuple[View, ...]:
     """One view for each of `APART` and machine, the one with most measured points first.
 
     Numbers of two machines, methods, phases or scopes are never drawn together. Where runs of a machine measured the
-    same point, the last run's counts.
+    same point, the last run's counts. `tables` are the runs' own, for whoever has made them.
     """
-    machines: dict[Any, list[Run]] = {}
-    for run in runs:
+    tables = [frame([run]) for run in runs] if tables is None else tables
+    machines: dict[Any, list[int]] = {}
+    for number, run in enumerate(runs):
         fingerprint = run.manifest.fingerprint
-        machines.setdefault((fingerprint.device_name, fingerprint.processors, fingerprint.power_limit_w), []).append(
-            run
-        )
+        machine = (fingerprint.device_name, fingerprint.processors, fingerprint.power_limit_w)
+        machines.setdefault(machine, []).append(number)
     views = [
-        _view(rows, device_runs)
-        for device_runs in machines.values()
-        for _, rows in _points(device_runs).groupby(list(APART), sort=True, dropna=False)
+        _view(rows, [runs[number] for number in numbers])
+        for numbers in machines.values()
+        for _, rows in _points([tables[number] for number in numbers]).groupby(list(APART), sort=True, dropna=False)
     ]
     return tuple(sorted(views, key=lambda view: -int((view.frame["status"] == "ok").sum())))
 
@@ -162,8 +162,8 @@ def series_of(row: Any) -> str:
     return f"GQA-{row['num_kv_heads']}" if row["variant"] == "gqa" else str(row["variant"]).upper()
 
 
-def _points(runs: Sequence[Run]) -> "pandas.DataFrame":
-    table = frame(runs).drop_duplicates(["case_id", "kernel", "method"], keep="last")
+def _points(tables: "Sequence[pandas.DataFrame]") -> "pandas.DataFrame":
+    table = joined(tables).drop_duplicates(["case_id", "kernel", "method"], keep="last")
     return table.assign(series=[series_of(row) for row in table.to_dict("records")])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlabench.errors import NothingMeasuredError, UsageError, near_names
 from mlabench.records.export import write_atomically
-from mlabench.records.frame import frame
+from mlabench.records.frame import frame, joined
 from mlabench.records.store import Run
 from mlabench.report.page import render_page
 from mlabench.report.render import Picture, draw_pictures
@@ -28,7 +28,8 @@ def write_report(
     """
     _check(runs, formats)
     _make_folder(out_dir)
-    views = make_views(runs)
+    tables = [frame([run]) for run in runs]
+    views = make_views(runs, tables)
     drawn = _once([(view, draw_pictures(view, _picture_formats(formats))) for view in views[:MOST_VIEWS]])
     contents: dict[str, bytes] = {}
     beside: list[dict[str, str]] = []
@@ -38,7 +39,7 @@ def write_report(
         beside.append(dict(own.keys()))
     if "html" in formats:
         notes = [f"Not drawn: {view.title} ({len(view.frame)} records)." for view in views[MOST_VIEWS:]]
-        page = render_page(runs, frame(runs), drawn, notes, title or _title(runs), beside)
+        page = render_page(runs, joined(tables), drawn, notes, title or _title(runs), beside)
         contents = {PAGE_NAME: page.encode(), **contents}
     for name, content in contents.items():
         write_atomically(out_dir / name, content)
