@@ -35,10 +35,7 @@ def test_getting_started_works_from_its_first_line_to_its_last(monkeypatch: pyte
         given = [
             word for pair in zip(quick[::2], quick[1::2], strict=True) if pair[0] not in arguments for word in pair
         ]
-        # only the last asks for a GPU, and says so where there is none
         allowed = {ExitCode.PASS, ExitCode.REGRESSION, ExitCode.INCONCLUSIVE} if arguments[0] == "gate" else {0}
-        if "cuda" in arguments:
-            arguments, given = [{"cuda": "cpu"}.get(word, word) for word in arguments], []
         assert call(monkeypatch, *arguments, *given) in allowed, arguments
     assert (tmp_path / "report" / "report.html").exists()
     assert {path.name for path in (tmp_path / "first").iterdir()} >= {"manifest.json", "records.jsonl"}

@@ -91,7 +91,8 @@ def _expand(name: str, word: str) -> list[Value]:
             raise UsageError(f"{name}={word} has over {MAX_RANGE_LENGTH} values: take a larger STEP")
         return list(range(start, stop + 1, step))
     try:
-        return [int(word)]
+        # as tables write lengths: 16k is 16384
+        return [int(word[:-1]) * 1024 if word[-1:] in ("k", "K") else int(word)]
     except ValueError:
         raise UsageError(f"{name}={word!r} is not a whole number, a list 1,8,32 or a range 1:128:8") from None
 

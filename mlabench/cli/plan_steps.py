@@ -123,6 +123,8 @@ def _print_rows(rows: Sequence[Row]) -> None:
     attention = "attention as the run's kernels take it" if "attention_us" in rows[0] else "attention at its floor"
     print("Tokens and requests are of all GPUs together; longest: tokens of a request.")
     print(f"tokens/s: {attention}, plus the weights at their floor, and nothing else of a step.")
+    if any(row["batch"] > row["requests"] for row in rows):
+        print("No speed where the batch does not fit: more GPUs, --dp, --weights-dtype or --cache-format make room.")
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:

@@ -32,10 +32,11 @@ def tell_nothing_fits(calibration: "Calibration", cases: Sequence[Case]) -> None
     """Warn that the run tells no latency of any of the cases."""
     from mlabench.predict.calibrate import fitted_contract
 
-    asked = dict.fromkeys(map(fitted_contract, cases))
+    asked, layers = dict.fromkeys(map(fitted_contract, cases)), [name.endswith(" layer") for name in calibration.fits]
+    mend = "; -a scope=layer asks for whole layers" if all(layers) else ""
     _tell(
         f"warning: {calibration.run} tells no latency of these cases, of {', '.join(asked)}: "
-        f"it was fitted to {', '.join(calibration.fits)}"
+        f"it was fitted to {', '.join(calibration.fits)}{mend}"
     )
 
 

@@ -205,8 +205,11 @@ _VARIED: Mapping[str, tuple[Any, Callable[[Any], str]]] = {
 def _print_rows(rows: Sequence[Row]) -> None:
     columns = _columns(rows)
     print_columns(columns, rows)
-    speedup = "" if "latency_us" in rows[0] else "; vs: how many times longer the floor of that variant is, at its size"
-    print(f"Of one layer and rank{speedup}.")
+    if "latency_us" in rows[0]:
+        print("Of one layer and rank, in a burst: lasting load takes the clock down where arithmetic binds.")
+        return
+    print("Of one layer and rank; vs: how many times longer the floor of that variant is, at its size.")
+    print("A floor is no time: short calls take ten microseconds and more. --calibrate RUN adds latencies.")
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
@@ -217,7 +220,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     formats: Column = ("cache", lambda row: row["cache_format"])
     in_formats = any(row["cache_format"] != row["dtype"] for row in rows)
     speedups = [name for name, column in SPEEDUPS.items() if any(row[column] is not None for row in rows)]
-    cached: Column = ("cache/token", lambda row: format_bytes(row["kv_cache_bytes_per_token"], digits=6))
+    cached: Column = ("cache/token, all layers", lambda row: format_bytes(row["kv_cache_bytes_per_token"], digits=6))
     return [
         *([("model", lambda row: row["model"] or NOT_MEASURED)] if of_models else []),
         ("gpu", lambda row: row["gpu"]),

@@ -217,6 +217,18 @@ def _layers() -> str:
     return table(headings, [line(batch, kv_len) for batch in BATCHES for kv_len in (1024, 8192, 65536, 131072)])
 
 
+def _layers_sustained() -> str:
+    def line(kv_len: int) -> list[str]:
+        found = [one("layer-sustained", variant=variant, kv_len=kv_len) for variant in ("mla", "gqa")]
+        energies = [f"{1e3 * row['energy_j_per_token']:.3g} mJ" for row in found]
+        times = [format_latency(row["latency_us"]) for row in found]
+        return [format_tokens(kv_len), *(cell for pair in zip(times, energies, strict=True) for cell in pair)]
+
+    names = ("DeepSeek-V3", "Llama 3.1 405B")
+    headings = ["kv_len", *(cell for name in names for cell in (name, f"{name}, a token"))]
+    return table(headings, [line(kv_len) for kv_len in (1024, 8192)])
+
+
 def _weights() -> str:
     return ", ".join(
         f"{format_bytes(layer_weights(layer(model, form, **SINGLE)))} in {name.split(',')[0]}"
@@ -327,7 +339,8 @@ def page() -> str:
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         cache={name: format_exact(core(name, 128, **LARGEST)["kv_cache_bytes_per_token"]) for name in VARIANTS},
         short=_short(), crossings=_crossings(), small=_small(), costs=_costs(), work=_work(), sustained=_sustained(),
-        layers=_layers(), weights=_weights(), overtakes=_overtakes(), parts=_parts(), premultiplied=_premultiplied(),
+        layers=_layers(), layers_sustained=_layers_sustained(), weights=_weights(),
+        overtakes=_overtakes(), parts=_parts(), premultiplied=_premultiplied(),
         absorption={"one": _absorption(SINGLE), "many": _absorption(LARGEST)},
         single=_single(), prefix=_prefix(), prefix_flops=_prefix_flops(), rates=_rates(),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from mlabench.errors import UsageError
         ("kv_len[pow2]=10:16:3", "kv_len", (1024, 8192, 65536)),
         ("kv_len[pow2]=10,17", "kv_len", (1024, 131072)),
         ("num_q_heads=16:64:16", "num_q_heads", (16, 32, 48, 64)),
+        ("kv_len=512,1k,16K", "kv_len", (512, 1024, 16384)),
         ("batch=1:3", "batch", (1, 2, 3)),
         ("batch=1,2:4,8", "batch", (1, 2, 3, 4, 8)),
         ("batch=8,8,1", "batch", (8, 1)),
