@@ -23,7 +23,8 @@ DECODE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
 
 def commands(text: str) -> list[list[str]]:
     """The arguments of each indented `mlabench` line, without its comment."""
-    return [shlex.split(line, comments=True) for line in re.findall(r"^    mlabench (.*)$", text, re.MULTILINE)]
+    lines = re.findall(r"^    mlabench (.*)$", re.sub(r"\\\n *", " ", text), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 def test_getting_started_works_from_its_first_line_to_its_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

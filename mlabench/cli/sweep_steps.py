@@ -98,8 +98,10 @@ def _resolve(base: SweepConfig, axes: Mapping[str, Any], given: Mapping[str, Any
 
 def _check_names(project: Project) -> None:
     for name, check in (("kernel", check_selection), ("model", _check_models)):
+        if name not in project.values:
+            continue
         try:
-            check(project.values.get(name, ()))
+            check(project.values[name])
         except UsageError as error:
             raise UsageError(f"{project.place(name)}: {error}") from None
 
