@@ -255,7 +255,7 @@ def default_config(
     else:
         num_splits = max(1, num_sms * batch // programs)
     config = {
-        "block_m": block_m, "block_n": block_n, "num_warps": block_m // 16 if block_m > 64 else 4,
+        "block_m": block_m, "block_n": block_n, "num_warps": max(4, block_m // 16),
         "num_stages": num_stages, "swap": swap, "num_splits": num_splits,
     }  # fmt: skip
     while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > shared_limit:

@@ -60,7 +60,7 @@ def joined(tables: "Sequence[pandas.DataFrame]") -> "pandas.DataFrame":
     """Such tables as one."""
     import pandas
 
-    return pandas.concat(tables, ignore_index=True) if len(tables) != 1 else tables[0].copy()
+    return pandas.concat(tables, ignore_index=True)
 
 
 def _row(record: Record, run: Run) -> dict[str, Any]:
