@@ -137,6 +137,15 @@ def test_the_runs_are_whole(one: Study, name: str) -> None:
 
 
 @each_study
+def test_the_commands_are_those_that_made_the_runs(one: Study) -> None:
+    text = (one.folder / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    told = {run: float(limit) for limit, run in re.findall(r"mlabench ab [^\n]*--max-s ([\d.]+) --out (\w+)", text)}
+    runs = {path.parent.name: path.parent for path in one.folder.glob("*/pairs.jsonl")}
+    stored = {name: load_run(path).manifest.config["interleaved"]["plan"]["max_s"] for name, path in runs.items()}
+    assert told == stored
+
+
+@each_study
 def test_the_pages_are_the_runs(one: Study) -> None:
     made = pages(one.folder)
     assert {"points.md", *(("paged.md",) if one.paged else ())} <= set(made)
