@@ -195,18 +195,14 @@ def grouped_decode_kernel(  # noqa: C901
         acc = acc / tl.expand_dims(divisor, TOKENS)
         acc2 = acc2 / tl.expand_dims(divisor, TOKENS)
         lse2 = tl.where(row_sum > 0.0, m + tl.log2(divisor), -float("inf"))
-        if (lo == 0) & (hi == blocks):
-            cell = tl.cast(b, tl.int64) * q_len * num_q_heads + request_row  # [M]
-            _store_rows(out, acc, cell, row_ok, v1, 0, V_DIM, TOKENS)
-            if TWO_V:
-                _store_rows(out, acc2, cell, row_ok, v2, V1, V_DIM, TOKENS)
-            tl.store(lse + cell, lse2 * 0.6931471805599453, mask=row_ok)
-        else:
-            cell = tl.cast(part + b, tl.int64) * q_len * num_q_heads + request_row
-            _store_rows(part_out, acc, cell, row_ok, v1, 0, V_DIM, TOKENS)
-            if TWO_V:
-                _store_rows(part_out, acc2, cell, row_ok, v2, V1, V_DIM, TOKENS)
-            tl.store(part_lse + cell, lse2, mask=row_ok)
+        whole = (lo == 0) & (hi == blocks)
+        cell = tl.cast(tl.where(whole, b, part + b), tl.int64) * q_len * num_q_heads + request_row  # [M]
+        target = tl.where(whole, out, part_out)
+        _store_rows(target, acc, cell, row_ok, v1, 0, V_DIM, TOKENS)
+        if TWO_V:
+            _store_rows(target, acc2, cell, row_ok, v2, V1, V_DIM, TOKENS)
+        lse2 = tl.where(whole, lse2 * 0.6931471805599453, lse2)
+        tl.store(tl.where(whole, lse, part_lse) + cell, lse2, mask=row_ok)
 
 
 def head_tiles(dim: int) -> tuple[int, int]:
@@ -245,12 +241,12 @@ def default_config(
         block_m, block_n, num_stages, swap = 64, 64, 3, 0
     else:
         # with narrow heads a block is soon done: larger ones wait less often
-        block_m, block_n, num_stages, swap = 128, 128, 3, 0
+        block_m, block_n, num_stages, swap = 64, 128, 3, 0
     programs = batch * num_kv_heads * -(-rows // block_m)
     if programs >= 3 * num_sms:
         # two programs an SM, each with fewer buffers, hide each other's start and end
         num_stages, num_splits = min(num_stages, 3), 1
-    elif programs >= 1.5 * num_sms:
+    elif programs >= 1.5 * num_sms or (block_m == 64 and max(qk_dim, v_dim) <= 128):
         num_splits = max(1, 2 * num_sms * batch // programs)
     else:
         num_splits = max(1, num_sms * batch // programs)

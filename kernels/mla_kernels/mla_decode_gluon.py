@@ -45,6 +45,18 @@ _N = gl.constexpr(BLOCK)
 _STAGES = gl.constexpr(STAGES)
 _GROUP_REGISTERS = gl.constexpr(GROUP_REGISTERS)
 
+# how 64 x 256 outputs are stored: eight columns a thread, 64 bytes in a row of four threads; from the layout of a
+# warp-group product by shuffles within a warp
+_WIDE = gl.constexpr(
+    gl.DistributedLinearLayout(
+        reg_bases=[[0, 1], [0, 2], [8, 0], [0, 16], [0, 32], [0, 64], [0, 128]],
+        lane_bases=[[0, 8], [0, 4], [1, 0], [2, 0], [4, 0]],
+        warp_bases=[[16, 0], [32, 0]],
+        block_bases=[],
+        shape=[64, 256],
+    )
+)
+
 # the barriers: the first of a kind, one a stage except where there is one alone
 _USED = gl.constexpr(0)
 _TAKEN = gl.constexpr(STAGES)
@@ -191,10 +203,13 @@ def _score_requests(
         mbarrier.wait(bars.index(_TAKEN), (b - first - 1) & 1, pred=b > first)
         s_norm.store(1.0 / divisor)
         mbarrier.arrive(bars.index(_NORMED), count=1)
-        if (lo == 0) & ((hi == blocks) | (q_starts is not None)):
-            gl.store(lse + gl.cast(origin, gl.int64) + row, lse2 * 0.6931471805599453, mask=row < rows)
+        if q_starts is None:
+            whole = (lo == 0) & (hi == blocks)
+            cell = gl.cast(gl.where(whole, b, part + b), gl.int64) * rows + row
+            lse2 = gl.where(whole, lse2 * 0.6931471805599453, lse2)
+            gl.store(gl.where(whole, lse, part_lse) + cell, lse2, mask=row < rows)
         else:
-            gl.store(part_lse + gl.cast(part + b, gl.int64) * rows + row, lse2, mask=row < rows)
+            gl.store(lse + gl.cast(origin, gl.int64) + row, lse2 * 0.6931471805599453, mask=row < rows)
 
 
 @gluon.jit
@@ -309,15 +324,19 @@ def _accumulate_requests(
         acc = acc * s_norm.load(ROW)[:, None]
         mbarrier.arrive(bars.index(_TAKEN), count=1)
         origin, rows, _ = _rows_of(q_starts, b, HEADS, Q_LEN)
-        row = row0 + gl.arange(0, 64, ROW)
-        col = COL + gl.arange(0, 256, gl.SliceLayout(0, OUT))
+        result = gl.convert_layout(acc.to(out.dtype.element_ty), _WIDE)
+        row = row0 + gl.arange(0, 64, gl.SliceLayout(1, _WIDE))
+        col = COL + gl.arange(0, 256, gl.SliceLayout(0, _WIDE))
         ok = (row < rows)[:, None] & (col < 512)[None, :]
-        if (lo == 0) & ((hi == blocks) | (q_starts is not None)):
-            cell = gl.cast(origin, gl.int64) + row
-            gl.store(out + cell[:, None] * 512 + col[None, :], acc.to(out.dtype.element_ty), mask=ok)
+        if q_starts is None:
+            whole = (lo == 0) & (hi == blocks)
+            cell = gl.cast(gl.where(whole, b, part + b), gl.int64) * rows + row
+            target = gl.where(whole, out, part_out)
         else:
-            cell = gl.cast(part + b, gl.int64) * rows + row
-            gl.store(part_out + cell[:, None] * 512 + col[None, :], acc, mask=ok)
+            cell = gl.cast(origin, gl.int64) + row
+            target = out
+        at = target + cell[:, None] * 512 + col[None, :]
+        gl.store(at, result, mask=ok)
 
 
 @gluon.jit

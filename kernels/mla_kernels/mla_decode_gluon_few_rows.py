@@ -152,17 +152,18 @@ def _attend_requests(
         divisor = gl.where(seen, total, 1.0)
         acc = acc * (1.0 / divisor)[None, :]
         lse2 = gl.where(seen, m + gl.log2(divisor), -float("inf"))
-        row = row0 + gl.arange(0, R, ROW)
-        col = gl.arange(0, 512, gl.SliceLayout(1, S))
-        ok = (row < rows)[None, :] & (col < 512)[:, None]
-        if (lo == 0) & (hi == blocks):
-            cell = gl.cast(b, gl.int64) * rows + row
-            gl.store(out + cell[None, :] * 512 + col[:, None], acc.to(out.dtype.element_ty), mask=ok)
-            gl.store(lse + cell, lse2 * 0.6931471805599453, mask=row < rows)
-        else:
-            cell = gl.cast(part + b, gl.int64) * rows + row
-            gl.store(part_out + cell[None, :] * 512 + col[:, None], acc, mask=ok)
-            gl.store(part_lse + cell, lse2, mask=row < rows)
+        whole = (lo == 0) & (hi == blocks)
+        first_row = gl.cast(gl.where(whole, b, part + b), gl.int64) * rows + row0
+        row = gl.arange(0, R, ROW)
+        lse2 = gl.where(whole, lse2 * 0.6931471805599453, lse2)
+        gl.store(gl.where(whole, lse, part_lse) + first_row + row, lse2, mask=row0 + row < rows)
+        # eight columns a thread, a whole half row a warp
+        WIDE: gl.constexpr = gl.BlockedLayout([8, 1], [32, 1], [2, 2], [0, 1])
+        row = gl.arange(0, R, gl.SliceLayout(0, WIDE))
+        col = gl.arange(0, 512, gl.SliceLayout(1, WIDE))
+        at = gl.where(whole, out, part_out) + (first_row + row)[None, :] * 512 + col[:, None]
+        ok = (row0 + row < rows)[None, :] & (col < 512)[:, None]
+        gl.store(at, gl.convert_layout(acc.to(out.dtype.element_ty), WIDE), mask=ok)
 
 
 @gluon.jit

@@ -66,16 +66,12 @@ def mla_decode_kernel(
         )  # fmt: skip
         col = tl.expand_dims(c, 1 - TOKENS)
         ok = tl.expand_dims(row_ok, TOKENS) & (col < KV_LORA_RANK)
-        if (lo == 0) & (hi == blocks):
-            cell = tl.cast(b, tl.int64) * rows + row  # [M]
-            at = tl.expand_dims(cell, TOKENS) * KV_LORA_RANK + col
-            tl.store(out + at, acc.to(out.dtype.element_ty), mask=ok)
-            tl.store(lse + cell, lse2 * 0.6931471805599453, mask=row_ok)
-        else:
-            cell = tl.cast(part + b, tl.int64) * rows + row
-            at = tl.expand_dims(cell, TOKENS) * KV_LORA_RANK + col
-            tl.store(part_out + at, acc, mask=ok)
-            tl.store(part_lse + cell, lse2, mask=row_ok)
+        whole = (lo == 0) & (hi == blocks)
+        cell = tl.cast(tl.where(whole, b, part + b), tl.int64) * rows + row  # [M]
+        at = tl.where(whole, out, part_out) + tl.expand_dims(cell, TOKENS) * KV_LORA_RANK + col
+        tl.store(at, acc.to(out.dtype.element_ty), mask=ok)
+        lse2 = tl.where(whole, lse2 * 0.6931471805599453, lse2)
+        tl.store(tl.where(whole, lse, part_lse) + cell, lse2, mask=row_ok)
 
 
 def default_config(

@@ -9,8 +9,8 @@ request or moves on to a later one. Where giving every part the same number of w
 most a sixteenth longer, nothing is cut and nothing is left to merge. Lengths are read on the device, so a captured
 graph stays right when they change.
 
-Partials (float32): `part_out [num_splits + batch, rows, v_dim]`, already divided by the part's own sum, and
-`part_lse [num_splits + batch, rows]`, in base 2. Flash-Decoding (Dao et al., 2023) describes the merge;
+Partials: `part_out [num_splits + batch, rows, v_dim]` in the output's dtype, already divided by the part's own sum, and
+`part_lse [num_splits + batch, rows]` in float32, in base 2. Flash-Decoding (Dao et al., 2023) describes the merge;
 kernels/README.md has the formula.
 """
 
@@ -79,57 +79,50 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
 def combine_kernel(
     part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
     V_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
-    BLOCK_S: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK_S: tl.constexpr, BLOCK_V: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Merge the partials: BLOCK_R rows by BLOCK_V columns of a request at once, BLOCK_S partials at a time.
+    """Merge the partials: BLOCK_V columns of one row of a request at once, BLOCK_S partials at a time.
 
-    With EARLY it is launched before the kernel that it follows has ended, and waits for it.
+    A program is one warp, so that nothing in it waits for other warps. With EARLY it is launched before the kernel that
+    it follows has ended, and waits for it.
     """
     col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
-    row_blocks = tl.cdiv(rows, BLOCK_R)
     request, blocks, gap, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
-    tiles = tl.where(uncut & (BATCH_P2 > 1), 0, row_blocks * col_blocks * batch)
+    tiles = tl.where(uncut & (BATCH_P2 > 1), 0, rows * col_blocks * batch)
     if EARLY:
         gdc_wait()
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        b = tile // (row_blocks * col_blocks)
-        r0 = tile // col_blocks % row_blocks * BLOCK_R
-        c0 = tile % col_blocks * BLOCK_V
+        b = tile // (rows * col_blocks)
+        row = tile // col_blocks % rows
+        c = tile % col_blocks * BLOCK_V + tl.arange(0, BLOCK_V)
+        inside = (c < V_DIM) | (V_DIM % BLOCK_V == 0)
         base = tl.sum(tl.where(request < b, blocks + gap, 0), 0)
         mine = tl.sum(tl.where(request == b, blocks, 0), 0)
         first = base // payload
         count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)
         if count != 1:
-            r = r0 + tl.arange(0, BLOCK_R)
-            c = c0 + tl.arange(0, BLOCK_V)
             s = tl.arange(0, BLOCK_S)
-            ok_out = (r < rows)[:, None] & (c < V_DIM)[None, :]
-            slot = (first + b).to(tl.int64)
-            top = tl.full((BLOCK_R,), -1e30, tl.float32)
-            total = tl.zeros((BLOCK_R,), tl.float32)
-            acc = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
+            top = -1e30
+            total = 0.0
+            acc = tl.zeros((BLOCK_V,), tl.float32)
             for s0 in range(0, count, BLOCK_S):
-                row = (slot + s0 + s)[:, None] * rows + r[None, :]  # [S, R]
-                ok = (s0 + s < count)[:, None] & (r < rows)[None, :]
-                part = tl.load(
-                    part_out + row[:, :, None] * V_DIM + c[None, None, :],
-                    mask=ok[:, :, None] & (c < V_DIM)[None, None, :], other=0.0,
-                )  # [S, R, V]  # fmt: skip
-                e = tl.load(part_lse + row, mask=ok, other=-float("inf"))
+                ok = s0 + s < count
+                cell = (first + b + s0 + s).to(tl.int64) * rows + row  # [S]
+                at = part_out + cell[:, None] * V_DIM + c[None, :]
+                part = tl.load(at, mask=ok[:, None] & inside[None, :], other=0.0).to(tl.float32)  # [S, V]
+                e = tl.load(part_lse + cell, mask=ok, other=-float("inf"))
                 new_top = tl.maximum(top, tl.max(e, 0))
-                weight = tl.exp2(e - new_top[None, :])
+                weight = tl.exp2(e - new_top)
                 fade = tl.exp2(top - new_top)
                 total = total * fade + tl.sum(weight, 0)
-                acc = acc * fade[:, None] + tl.sum(part * weight[:, :, None], 0)
+                acc = acc * fade + tl.sum(part * weight[:, None], 0)
                 top = new_top
             seen = total > 0.0
             divisor = tl.where(seen, total, 1.0)
-            row_out = b.to(tl.int64) * rows + r
-            at = out + row_out[:, None] * V_DIM + c[None, :]
-            tl.store(at, (acc / divisor[:, None]).to(out.dtype.element_ty), mask=ok_out)
-            if c0 == 0:
-                value = tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf"))
-                tl.store(lse + row_out, value, mask=r < rows)
+            cell = b.to(tl.int64) * rows + row
+            tl.store(out + cell * V_DIM + c, (acc / divisor).to(out.dtype.element_ty), mask=inside)
+            value = tl.where(seen, (top + tl.log2(divisor)) * 0.6931471805599453, -float("inf"))
+            tl.store(lse + cell, value, mask=tile % col_blocks == 0)
 
 
 def most_splits(programs: int, batch: int, most_blocks: int) -> int:
@@ -153,23 +146,25 @@ def bind_partials(
 ) -> Partials:
     """Room for the partials of `out [batch, ..., v_dim]` and `lse`, and what merges them into these."""
     if num_splits == 1:
-        return Partials(torch.empty(1, device=out.device), torch.empty(1, device=out.device), lambda: None, 0)
+        return Partials(out.new_empty(1), lse.new_empty(1), lambda: None, 0)
     batch, v_dim = out.shape[0], out.shape[-1]
     rows = out.numel() // (batch * v_dim)
-    part_out = torch.empty(num_splits + batch, rows, v_dim, device=out.device)
-    part_lse = torch.empty(num_splits + batch, rows, device=out.device)
+    part_out = out.new_empty(num_splits + batch, rows, v_dim)
+    part_lse = lse.new_empty(num_splits + batch, rows)
     combine = _bind_combine(part_out, part_lse, out, lse, kv_lens, num_splits, block_n)
     return Partials(part_out, part_lse, combine, part_out.nbytes + part_lse.nbytes)
 
 
+PROGRAMS_AN_SM = 20
+"""Of the combine: as many warps as an SM's registers hold. Each takes the next row when it is done with one."""
+
+
 def combine_config(num_splits: int, batch: int, rows: int, v_dim: int, num_sms: int) -> dict[str, int]:
-    """Tile of the combine: outputs enough for four programs an SM, and as many partials at a time as still fit."""
-    v_p2 = triton.next_power_of_2(v_dim)
-    outputs = triton.next_power_of_2(max(32, batch * rows * v_p2 // (4 * num_sms)))
-    block_v = min(v_p2, outputs)
-    block_r = max(1, min(4, outputs // v_p2))
-    partials = triton.next_power_of_2(-(-num_splits // batch) + 1)
-    return {"BLOCK_S": max(2, min(partials, 4096 // (block_r * block_v))), "BLOCK_R": block_r, "BLOCK_V": block_v}
+    """Tile of the combine: up to 512 columns of a row, fewer where there are few outputs, and 4 partials of so many."""
+    block_v = min(512, triton.next_power_of_2(v_dim))
+    while block_v > 32 and batch * rows * triton.cdiv(v_dim, block_v) < 4 * num_sms:
+        block_v //= 2
+    return {"BLOCK_S": max(2, min(triton.next_power_of_2(num_splits), 2048 // block_v)), "BLOCK_V": block_v}
 
 
 def _bind_combine(
@@ -178,16 +173,15 @@ def _bind_combine(
 ) -> Callable[[], None]:  # fmt: skip
     (_, rows, v_dim), batch, sms = part_out.shape, out.shape[0], num_sms(out.device)
     config = combine_config(num_splits, batch, rows, v_dim, sms)
-    tiles = triton.cdiv(rows, config["BLOCK_R"]) * triton.cdiv(v_dim, config["BLOCK_V"]) * batch
-    grid = (min(tiles, 4 * sms),)
+    grid = (min(batch * rows * triton.cdiv(v_dim, config["BLOCK_V"]), PROGRAMS_AN_SM * sms),)
     # programmatic dependent launch came with sm_90
     early = out.device.type == "cuda" and torch.cuda.get_device_capability(out.device)[0] >= 9
     options = {"launch_pdl": True} if early else {}
 
     def run() -> None:
         combine_kernel[grid](
-            part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
-            V_DIM=v_dim, BLOCK_N=block_n, BATCH_P2=triton.next_power_of_2(batch), EARLY=early, **config, **options,
+            part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits, V_DIM=v_dim, BLOCK_N=block_n,
+            BATCH_P2=triton.next_power_of_2(batch), EARLY=early, num_warps=1, **config, **options,
         )  # fmt: skip
 
     return run

@@ -32,7 +32,9 @@ ROW_LIMIT_FACTOR = 8
 """One output row (request, query, head) may be this much worse than the whole."""
 
 LSE_ERROR_LIMIT = 2e-5
-"""Largest absolute error of the log-sum-exp: rounding in float32, and less than a dropped token makes."""
+"""Largest absolute error of the log-sum-exp: rounding in float32, and less than a dropped token makes. Where keys are
+expanded from latents they are rounded to the inputs' dtype, and scores of order one with them: there it is the limit of
+the relative error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,10 @@ def check(case: Case, outputs: Mapping[str, "Tensor"], expected: Expected, *, wi
     lse_error = None
     if with_lse and expected.lse is not None:
         lse_error = _lse_error(outputs["lse"].double(), expected.lse)
-    failure = _failure(case.dtype, limit, relative_error, row_error, lse_error)
+    lse_limit = max(LSE_ERROR_LIMIT, limit) if case.variant.form == "recompute" else LSE_ERROR_LIMIT
+    failure = _failure(case.dtype, limit, relative_error, row_error, lse_error, lse_limit)
     for name, row in expected.rows.items():
-        if not failure and (wrong := _failure(case.dtype, limit, *_errors(outputs[name], row), None)):
+        if not failure and (wrong := _failure(case.dtype, limit, *_errors(outputs[name], row))):
             failure = f"new rows of {name}: {wrong}"
     return CheckResult(relative_error, lse_error, failure)
 
@@ -124,11 +127,18 @@ def _lse_error(lse: "Tensor", expected: "Tensor") -> float:
     return float((lse - expected).abs().masked_fill(same_infinity, 0).max())
 
 
-def _failure(dtype: str, limit: float, relative_error: float, row_error: float, lse_error: float | None) -> str:
+def _failure(
+    dtype: str,
+    limit: float,
+    relative_error: float,
+    row_error: float,
+    lse_error: float | None = None,
+    lse_limit: float = LSE_ERROR_LIMIT,
+) -> str:
     for name, value, most in (
         ("relative error", relative_error, limit),
         ("relative error of the worst row", row_error, ROW_LIMIT_FACTOR * limit),
-        ("log-sum-exp error", 0.0 if lse_error is None else lse_error, LSE_ERROR_LIMIT),
+        ("log-sum-exp error", 0.0 if lse_error is None else lse_error, lse_limit),
     ):
         if math.isnan(value):
             return f"{name} is NaN: not all of the output was written, or an unused cache slot was read"

@@ -53,6 +53,17 @@ def test_a_dropped_newest_token_fails_by_its_log_sum_exp(expected: Expected) -> 
     assert "log-sum-exp error" in failure_of(CASE, rounded(shorter), expected)
 
 
+@pytest.mark.parametrize(("dtype", "allowed", "too_much"), [("bfloat16", 3e-3, 5e-3), ("float32", 1.5e-5, 3e-5)])
+def test_keys_expanded_in_the_inputs_dtype_may_move_log_sum_exps(dtype: str, allowed: float, too_much: float) -> None:
+    expected = Expected(torch.ones(1, 1, 1, 4).double(), torch.zeros(1, 1, 1).double())
+    out = expected.out.to(getattr(torch, dtype))
+    (expanding,) = make_cases({"form": ("recompute",), "dtype": (dtype,)})
+    (absorbed,) = make_cases({"form": ("absorbed",), "dtype": (dtype,)})
+    assert failure_of(expanding, {"out": out, "lse": expected.lse.float() + allowed}, expected) == ""
+    assert "log-sum-exp error" in failure_of(expanding, {"out": out, "lse": expected.lse.float() + too_much}, expected)
+    assert "log-sum-exp error" in failure_of(absorbed, {"out": out, "lse": expected.lse.float() + 3e-5}, expected)
+
+
 @pytest.mark.parametrize("name", ["out", "lse"])
 def test_a_single_nan_fails(expected: Expected, name: str) -> None:
     outputs = rounded(expected)
