@@ -45,8 +45,8 @@ _N = gl.constexpr(BLOCK)
 _STAGES = gl.constexpr(STAGES)
 _GROUP_REGISTERS = gl.constexpr(GROUP_REGISTERS)
 
-# how 64 x 256 outputs are stored: eight columns a thread, 64 bytes in a row of four threads; from the layout of a
-# warp-group product by shuffles within a warp
+# how 64 x 256 outputs are stored: four columns a thread and 32 bytes of a row by four, a whole sector; one exchange
+# between neighbouring threads away from the layout of a warp-group product
 _WIDE = gl.constexpr(
     gl.DistributedLinearLayout(
         reg_bases=[[0, 1], [0, 2], [8, 0], [0, 16], [0, 32], [0, 64], [0, 128]],
@@ -203,13 +203,10 @@ def _score_requests(
         mbarrier.wait(bars.index(_TAKEN), (b - first - 1) & 1, pred=b > first)
         s_norm.store(1.0 / divisor)
         mbarrier.arrive(bars.index(_NORMED), count=1)
-        if q_starts is None:
-            whole = (lo == 0) & (hi == blocks)
-            cell = gl.cast(gl.where(whole, b, part + b), gl.int64) * rows + row
-            lse2 = gl.where(whole, lse2 * 0.6931471805599453, lse2)
-            gl.store(gl.where(whole, lse, part_lse) + cell, lse2, mask=row < rows)
-        else:
+        if (lo == 0) & ((hi == blocks) | (q_starts is not None)):
             gl.store(lse + gl.cast(origin, gl.int64) + row, lse2 * 0.6931471805599453, mask=row < rows)
+        else:
+            gl.store(part_lse + gl.cast(part + b, gl.int64) * rows + row, lse2, mask=row < rows)
 
 
 @gluon.jit

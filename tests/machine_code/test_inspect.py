@@ -58,7 +58,7 @@ def test_lost_warp_group_instructions_are_caught() -> None:
 
 
 def test_sixteen_more_registers_are_caught() -> None:
-    before, after = rows_of("mla_decode_triton", MLA_16, **WHOLE), rows_of("mla_decode_triton", MLA_16, num_splits=66)
+    before, after = rows_of("grouped_decode_triton", GQA, **WHOLE), rows_of("grouped_decode_triton", GQA, num_splits=8)
     differences = compare_rows(before, after)
     assert worse(differences).keys() == {"registers"}
     old, new = worse(differences)["registers"]
