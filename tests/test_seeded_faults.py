@@ -62,7 +62,7 @@ class Fault:
 
 
 KERNELS = {
-    "a wrong result": Fault(swept("wrong"), INCORRECT, "relative error 0.021 is over 0.004"),
+    "a wrong result": Fault(swept("wrong"), INCORRECT, "relative error 0.02 is over 0.004"),
     "a wrong result among right ones": Fault(swept("mla_decode_torch", "wrong"), INCORRECT, "1 ok, 1 incorrect"),
     "nothing written after the first call": Fault(swept("stale"), INCORRECT, "not all of the output was written"),
     "the work done in bind": Fault(swept("remembering"), INCORRECT, "the timed call's relative error 2 is over"),
@@ -73,6 +73,12 @@ KERNELS = {
     "the last token left out": Fault(swept("short"), INCORRECT, "is over 0.004"),
     "a cache slot read that holds no token": Fault(swept("long"), INCORRECT, "an unused cache slot was read"),
     "inputs that a call uses up": Fault(swept("spending"), INCORRECT, "is over 0.004"),
+    "a result that is wrong for odd lengths": Fault(
+        swept("uneven"), INCORRECT, "not timed: on a small ragged batch (kv_lens 193, 1, 33) relative error"
+    ),
+    "a result that is wrong for an empty request": Fault(
+        swept("hollow"), INCORRECT, "not timed: on a small ragged batch (kv_lens 193, 0, 1, 33) relative error is NaN"
+    ),
     "a wrong log-sum-exp": Fault(swept("wrong_lse"), INCORRECT, "log-sum-exp error"),
     "no log-sum-exp where one is promised": Fault(swept("no_lse"), INCORRECT, "log-sum-exp error is NaN"),
     "a kernel that is not in the captured graph": Fault(
@@ -105,6 +111,11 @@ KERNELS = {
         swept_and_resumed("mla_decode_torch", edit=manifest(provenance={"source_digest": "0" * 16})),
         USAGE,
         "its first records are of other sources",
+    ),
+    "a run of another version of a kernel": Fault(
+        swept_and_resumed("slow", edit=manifest(kernel_sources={"slow": {"version": "0.9"}})),
+        USAGE,
+        "slow is of faulty-kernels 1.0",
     ),
 }
 

@@ -14,6 +14,7 @@ from mlabench.units import NOT_MEASURED, format_exact
 if TYPE_CHECKING:
     from mlabench.machine_code.inspect import Job
     from mlabench.machine_code.rows import Inspection, Row
+    from mlabench.measure.kernels import Kernel
 
 HEADERS = (
     "kernel", "configuration", "arch", "registers", "spills", "in loops", "stack B", "shared B", "matrix", "async",
@@ -55,13 +56,28 @@ def inspect(
     from mlabench.machine_code.archs import find_archs
     from mlabench.machine_code.inspect import make_jobs, select_kernels
 
-    inspection = inspect_with_progress(make_jobs(select_kernels(kernel or ()), find_archs(arch or ())), quiet=quiet)
+    archs = find_archs(arch or ())
+    jobs = [job for each in select_kernels(kernel or ()) for job in _worth_while(make_jobs([each], archs), each)]
+    inspection = inspect_with_progress(jobs, quiet=quiet)
     if as_json:
         sys.stdout.write(inspection.to_text())
     else:
         print_table(HEADERS, (tuple(_cells(row)) for row in inspection.rows))
     if not any(row.compiled for row in inspection.rows):
         raise typer.Exit(ExitCode.NOTHING_MEASURED)
+
+
+def _worth_while(jobs: "Sequence[Job]", kernel: "Kernel") -> "Sequence[Job]":
+    """The jobs; of a kernel whose backend need not be Triton, and whose first job shows nothing, that alone."""
+    from mlabench.machine_code.inspect import BACKENDS, LAUNCHES_NONE, READS_VALUES, inspect_kernels
+
+    if kernel.backend in (*BACKENDS, "chosen") or not jobs:
+        return jobs
+    (row, *_) = inspect_kernels(jobs[:1]).rows
+    if row.status != "unavailable" and row.reason not in (LAUNCHES_NONE, READS_VALUES):
+        return jobs
+    typer.echo(f"mlabench: {kernel.name} compiles nothing that could be shown: {row.reason}", err=True)
+    return jobs[:1]
 
 
 def inspect_with_progress(jobs: "Sequence[Job]", *, quiet: bool = False) -> "Inspection":

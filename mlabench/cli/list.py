@@ -86,9 +86,9 @@ def _default_of_axis(row: Row) -> str:
 
 
 def _kernels() -> list[Row]:
-    from mlabench.measure.kernels import all_kernels
+    from mlabench.measure.kernels import PEERS, all_kernels, broken_entry_points, is_own
 
-    return [
+    kernels: list[Row] = [
         {
             "kernel": kernel.name,
             "backend": kernel.backend,
@@ -96,10 +96,12 @@ def _kernels() -> list[Row]:
             "devices": list(kernel.devices),
             "by_default": kernel.by_default and not kernel.peer,
             "unused_slots": "finite" if kernel.reads_unused_slots else "NaN",
-            "missing": kernel.missing(),
+            "missing": kernel.missing() or ("" if is_own(kernel) or kernel in PEERS else kernel.unresolved()),
         }
         for kernel in all_kernels()
     ]
+    unknown = dict.fromkeys(("backend", "contract", "devices", "by_default", "unused_slots"))
+    return kernels + [{"kernel": name, **unknown, "missing": why} for name, why in broken_entry_points().items()]
 
 
 def _models() -> list[Row]:
@@ -179,9 +181,9 @@ LISTINGS: Mapping[str, Listing] = {
         _kernels,
         {
             **dict(_columns("kernel", "backend")),
-            "takes": lambda row: str(row["contract"]),
-            "devices": lambda row: ", ".join(row["devices"]),
-            "unused slots": lambda row: str(row["unused_slots"]),
+            "takes": lambda row: row["contract"] or NOT_MEASURED,
+            "devices": lambda row: ", ".join(row["devices"] or (NOT_MEASURED,)),
+            "unused slots": lambda row: row["unused_slots"] or NOT_MEASURED,
             "available": lambda row: row["missing"] or "yes",
         },
     ),

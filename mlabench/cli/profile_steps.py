@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ from mlabench.records.record import Record
 from mlabench.records.store import newest_run
 from mlabench.units import format_exact, format_latency
 
+LACKS_KERNELS = (
+    "the trace holds no kernel of the GPU, for CUPTI recorded none: another profiler may have it, "
+    "or its driver may keep this user from it"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -44,27 +50,33 @@ class Asked:
 def run_profile(asked: Asked) -> None:
     """Write the trace, or only make the calls. Raises `UsageError`, and `typer.Exit` for a point that failed."""
     job = _job(asked)
+    told = f"mlabench: {job.case.label} · {job.kernel.name}, {job.calls} calls on the {job.device} device"
     if not asked.trace:
         _check_counted(job, asked)
+        typer.echo(f"{told}, between CUDA's profiler marks", err=True)
         _tell(run_counted(job))
         return
     path = asked.out or Path(f"{job.kernel.name}-{job.case.case_id}.trace.json")
     check_targets({"out": str(path)})
-    typer.echo(
-        f"mlabench: {job.case.label} · {job.kernel.name}, {job.calls} calls on the {job.device} device", err=True
-    )
-    record = trace_point(job, path)
-    spans = [f"{name} {format_latency(1e6 * seconds)}" for name, seconds in record.phases_s.items()]
-    print(f"{path}: {', '.join(spans)}")
+    typer.echo(told, err=True)
+    traced = trace_point(job, path)
+    if traced.is_written:
+        spans = [f"{name} {format_latency(1e6 * seconds)}" for name, seconds in traced.record.phases_s.items()]
+        print(f"{path}: {', '.join(spans)}" if spans else path)
+    _tell(traced.record)
+    if traced.lacks_kernels:
+        typer.echo(f"mlabench: warning: {LACKS_KERNELS}", err=True)
     if job.device == "cuda" and shutil.which("ncu"):
         print(f"hardware counters: {shlex.join(ncu_command(asked, job))}")
-    _tell(record)
 
 
 def ncu_command(asked: Asked, job: Job) -> list[str]:
-    """Profile the calls of this very point with ncu: clocks left alone, caches emptied before each kernel."""
+    """Profile a call of this very point with ncu: clocks left alone, caches emptied before each kernel.
+
+    Of a layer the whole comes first, and then each part. A report that is there is written over.
+    """
     report = (asked.out or Path(f"{job.kernel.name}-{job.case.case_id}")).with_suffix("")
-    ncu = ["ncu", "--set", "full", "--clock-control", "none", "--profile-from-start", "off", "-o", str(report)]
+    ncu = ["ncu", "--set", "full", "--clock-control", "none", "--profile-from-start", "off", "-f", "-o", str(report)]
     words = [asked.case] if asked.case else []
     words += ["--run", str(asked.run)] if asked.run else []
     words += [word for axis in asked.axes for word in ("-a", axis)]
@@ -80,7 +92,8 @@ def ncu_command(asked: Asked, job: Job) -> list[str]:
         "1",
         "--no-trace",
     ]
-    return [*ncu, "mlabench", "profile", *words]
+    # As this process was started: from a checkout there is no `mlabench` on the path.
+    return [*ncu, sys.executable, "-m", "mlabench", "profile", *words]
 
 
 def _job(asked: Asked) -> Job:

@@ -56,8 +56,12 @@ def sweep(
 ) -> None:
     """Measure every combination of the axes on every kernel that takes it, and store each as it comes.
 
-    Without axes or models it runs a small sweep that suits the device. Exit codes: 0 done, 2 bad input, 5 a kernel was
-    incorrect, 6 nothing could be measured, 130 interrupted.
+    Without axes or models it runs a small sweep that suits the device. A kernel that is not the suite's must first get
+    a small ragged batch of odd lengths right.
+
+    Exit codes: 0 at least one point was measured and no kernel was incorrect, though others may have ended in an error,
+    which the table and the last line tell; 2 bad input, 5 a kernel was incorrect, 6 nothing could be measured, 130
+    interrupted.
 
     Example: mlabench sweep --model deepseek-v3 --model llama-3.1-70b -a batch=1,8,32 -a "kv_len[pow2]=10:14"
     """

@@ -11,13 +11,16 @@ from typing import Any
 import typer
 
 from mlabench.cases.axes import merge_axes, parse_axis
+from mlabench.cases.case import Case
+from mlabench.cases.grid import DEFAULT_SHAPE
 from mlabench.cases.models import preset_shape
+from mlabench.cli.device_state import load_warnings
 from mlabench.cli.project import Project, find_project
 from mlabench.cli.show import print_table, progress
 from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device, device_name
 from mlabench.measure.config import SweepConfig, load_config
-from mlabench.measure.kernels import check_selection
+from mlabench.measure.kernels import broken_entry_points, check_selection
 from mlabench.measure.plan import Point, estimate_memory_bytes, estimate_point_s, make_points
 from mlabench.measure.sweep import open_sweep, run_sweep
 from mlabench.measure.timing.methods import choose_cache, choose_method
@@ -63,6 +66,9 @@ def run(
         if resuming:
             _check_same(asked, resuming)
     points = make_points(asked, asked.device)
+    if not asked.kernel:
+        for reason in broken_entry_points().values():
+            typer.echo(f"mlabench: warning: {reason}; its kernel is left out", err=True)
     if dry_run:
         _print_plan(points, asked)
         return
@@ -132,6 +138,8 @@ def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume
     begin = "" if resume else "; first its ceilings"
     if not talk.quiet:
         typer.echo(f"mlabench: {len(points)} points on the {config.device} device{begin}", err=True)
+    for warning in load_warnings(config.device):
+        typer.echo(f"mlabench: warning: {warning}", err=True)
     tell = _whole_line if talk.verbose else _line
     try:
         with (
@@ -146,12 +154,18 @@ def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume
 
 
 def _title(point: Point) -> str:
-    return f"{point.case.label} · {point.kernel.name if point.kernel else 'no kernel'}"
+    return f"{_name(point.case)} · {point.kernel.name if point.kernel else 'no kernel'}"
+
+
+def _name(case: Case) -> str:
+    """The case's label, and its page size where that is not everyone's."""
+    usual = case.page_size == DEFAULT_SHAPE["page_size"]
+    return case.label if usual else f"{case.label} page_size {case.page_size}"
 
 
 def _line(record: Record) -> str:
     outcome = format_latency(latency_us(record)) if record.status == "ok" else f"{record.status}: {record.reason}"
-    return f"{record.case.label} · {record.kernel or 'no kernel'}: {outcome}"
+    return f"{_name(record.case)} · {record.kernel or 'no kernel'}: {outcome}"
 
 
 def _whole_line(record: Record) -> str:
@@ -174,7 +188,7 @@ def _print_plan(points: Sequence[Point], config: SweepConfig) -> None:
     rows = [
         (
             point.case.case_id,
-            point.case.label,
+            _name(point.case),
             point.kernel.name if point.kernel else "no kernel",
             format_bytes(need_bytes) if point.kernel else "none",
             _about(need_s, config.timeout_s) if point.kernel else "none",
@@ -196,7 +210,7 @@ def _summarise(path: Path) -> None:
     counts = Counter(record.status for record in run.records)
     problems = [record for record in run.records if record.status != "ok"]
     if problems:
-        rows = [(record.status, record.case.label, record.kernel, record.reason) for record in problems]
+        rows = [(record.status, _name(record.case), record.kernel, record.reason) for record in problems]
         print_table(("status", "case", "kernel", "reason"), rows)
     for warning in run.warnings:
         typer.echo(f"mlabench: warning: {warning}", err=True)

@@ -22,6 +22,8 @@ BACKENDS = ("triton", "gluon")
 
 READS_VALUES = "it reads a tensor's values before it launches, which takes a device"
 
+LAUNCHES_NONE = "it launches no Triton kernel"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -137,7 +139,7 @@ def inspect_one(job: Job) -> tuple[Row, ...]:
         except Exception as error:
             ending = (_no_code(job, *_failure(error)),)
     if not launched and not ending:
-        return (_no_code(job, "unsupported", "it launches no Triton kernel"),)
+        return (_no_code(job, "unsupported", LAUNCHES_NONE),)
     counts: Counter[str] = Counter()
     rows = []
     for each in dict.fromkeys(launched):

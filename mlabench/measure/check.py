@@ -36,6 +36,9 @@ LSE_ERROR_LIMIT = 2e-5
 expanded from latents they are rounded to the inputs' dtype, and scores of order one with them: there it is the limit of
 the relative error."""
 
+NAN_OUT = "not all of the output was written, or an unused cache slot was read"
+NAN_LSE = "not all of `lse` was written; a kernel that does not write it says so by writes_lse=False"
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -135,13 +138,13 @@ def _failure(
     lse_error: float | None = None,
     lse_limit: float = LSE_ERROR_LIMIT,
 ) -> str:
-    for name, value, most in (
-        ("relative error", relative_error, limit),
-        ("relative error of the worst row", row_error, ROW_LIMIT_FACTOR * limit),
-        ("log-sum-exp error", 0.0 if lse_error is None else lse_error, lse_limit),
+    for name, value, most, why_nan in (
+        ("relative error", relative_error, limit, NAN_OUT),
+        ("relative error of the worst row", row_error, ROW_LIMIT_FACTOR * limit, NAN_OUT),
+        ("log-sum-exp error", 0.0 if lse_error is None else lse_error, lse_limit, NAN_LSE),
     ):
         if math.isnan(value):
-            return f"{name} is NaN: not all of the output was written, or an unused cache slot was read"
+            return f"{name} is NaN: {why_nan}"
         if not value <= most:
             return f"{name} {value:.2g} is over {most:.2g} for {dtype}"
     return ""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -15,6 +16,10 @@ from typing import IO, Any
 
 REQUESTS_A_WORKER = 250
 """A worker that has answered so many gives way to a fresh one: libraries keep what they compiled for each new shape."""
+
+FATAL = "Fatal Python error: "
+
+FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
 
 
 class WorkerDied(Exception):  # noqa: N818
@@ -44,6 +49,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._answered = 0
         self._unread = b""
+        self._log_start = 0
         self.at = ""
         self.fingerprint: Mapping[str, Any] | None = None
         self.gpu_state: Mapping[str, Any] | None = None
@@ -131,10 +137,8 @@ class Worker:
         path = self._setup.log_path
         if path is None or not path.exists():
             return ""
-        lines = [
-            line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
-        ]
-        return f": {lines[-1][:300]}" if lines else ""
+        text = path.read_bytes()[self._log_start :].decode(errors="replace")
+        return f": {told}" if (told := last_words(text)) else ""
 
     @contextlib.contextmanager
     def _log(self) -> Iterator[IO[bytes] | int]:
@@ -142,4 +146,22 @@ class Worker:
             yield subprocess.DEVNULL
             return
         with self._setup.log_path.open("ab") as log:
+            self._log_start = log.tell()
             yield log
+
+
+def last_words(log: str) -> str:
+    """What a process that ended said last; of a crash that Python told of, what it was, where, and from where called.
+
+    After the place Python lists every extension module, which says nothing.
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    crashes = [number for number, line in enumerate(lines) if line.startswith(FATAL)]
+    if not crashes:
+        return lines[-1][:300] if lines else ""
+    told = lines[crashes[-1] :]
+    current = next((number for number, line in enumerate(told) if line.startswith("Current thread")), len(told))
+    frames = [FRAME.match(line) for line in told[current + 1 :]]
+    places = [f"{frame['function']} ({Path(frame['file']).name}, line {frame['line']})" for frame in frames if frame]
+    where = f" in {', called by '.join(places[:2])}" if places else ""
+    return told[0].removeprefix(FATAL) + where

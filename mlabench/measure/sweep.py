@@ -3,20 +3,24 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mlabench.cases.case import Case
 from mlabench.errors import UsageError
 from mlabench.machine.ceilings import Ceilings
 from mlabench.machine.fingerprint import Fingerprint
 from mlabench.machine.provenance import take_provenance
 from mlabench.measure.config import SweepConfig
+from mlabench.measure.entry_points import sources_of
 from mlabench.measure.isolation import Worker, WorkerDied, WorkerSetup
+from mlabench.measure.kernels import Kernel, is_own, joined_kernels
 from mlabench.measure.plan import Point
 from mlabench.measure.timing.method import Budget
+from mlabench.measure.trial import Fault, Trial, find_fault, make_trials
 from mlabench.records.manifest import Manifest
-from mlabench.records.record import Record
+from mlabench.records.record import Record, Status
 from mlabench.records.store import (
     WORKER_LOG_NAME,
     RecordWriter,
@@ -30,6 +34,9 @@ PROBE_TIMEOUT_S = 300.0
 
 OnStart = Callable[[Point], None]
 OnRecord = Callable[[Point, Record], None]
+
+Faults = dict[tuple[Kernel, tuple[Trial, ...]], Fault | None]
+"""What trials ended in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +75,15 @@ def open_sweep(path: Path, config: SweepConfig, points: Sequence[Point], *, resu
 
 
 def run_sweep(sweep: Sweep, on_start: OnStart, on_record: OnRecord) -> None:
-    """Measure every point left, appending each record as it comes."""
+    """Measure every point left, appending each record as it comes.
+
+    A kernel that is not the suite's is tried before its first point of a kind; one with a fault is not timed there.
+    """
+    faults: Faults = {}
     with RecordWriter(sweep.path) as writer:
         for point in sweep.points:
             on_start(point)
-            record = measure_point(sweep.worker, point, sweep.config)
+            record = _refused(sweep, point, faults) or measure_point(sweep.worker, point, sweep.config)
             writer.append(record)
             on_record(point, record)
 
@@ -89,17 +100,37 @@ def measure_point(worker: Worker, point: Point, config: SweepConfig) -> Record:
         return Record.from_json(worker.ask(request, config.timeout_s)["record"])
     except WorkerDied as death:
         wall_s = time.perf_counter() - start
-        return Record(
-            case,
-            kernel.name,
-            kernel.backend,
-            config.method,
-            "error",
-            str(death),
-            seed=config.seed,
-            started_at=started_at,
-            wall_s=wall_s,
-        )
+        return _untimed(case, kernel, config, "error", str(death), started_at, wall_s)
+
+
+def _refused(sweep: Sweep, point: Point, faults: Faults) -> Record | None:
+    """The record of a point whose kernel failed its trial; None where it is to be measured."""
+    kernel, case = point.kernel, point.case
+    if kernel is None or is_own(kernel):
+        return None
+    key, started_at, start = (kernel, make_trials(case, kernel)), _now(), time.perf_counter()
+    if key not in faults:
+        faults[key] = find_fault(sweep.worker, case, kernel, sweep.config.timeout_s)
+    if fault := faults[key]:
+        wall_s = time.perf_counter() - start
+        return _untimed(case, kernel, sweep.config, fault.status, fault.reason, started_at, wall_s)
+    return None
+
+
+def _untimed(
+    case: Case, kernel: Kernel, config: SweepConfig, status: Status, reason: str, started_at: str, wall_s: float
+) -> Record:
+    return Record(
+        case,
+        kernel.name,
+        kernel.backend,
+        config.method,
+        status,
+        reason,
+        seed=config.seed,
+        started_at=started_at,
+        wall_s=wall_s,
+    )
 
 
 def _created(path: Path, config: SweepConfig, points: Sequence[Point], worker: Worker) -> Sweep:
@@ -110,7 +141,8 @@ def _created(path: Path, config: SweepConfig, points: Sequence[Point], worker: W
     except WorkerDied as death:
         raise UsageError(f"the {config.device} device cannot be measured: {death}") from None
     provenance = take_provenance().to_json()
-    manifest = Manifest(_now(), config.to_json(), provenance, fingerprint, ceilings, worker.gpu_state)
+    sources = _kernel_sources(points)
+    manifest = Manifest(_now(), config.to_json(), provenance, fingerprint, ceilings, worker.gpu_state, sources)
     write_manifest(path, manifest)
     return Sweep(path, config, points, 0, worker)
 
@@ -125,9 +157,19 @@ def _resumed(path: Path, config: SweepConfig, points: Sequence[Point], worker: W
         raise UsageError(f"{path} cannot go on here, another machine or software began it: {'; '.join(differences)}")
     if run.manifest.provenance.get("source_digest") != take_provenance().source_digest:
         raise UsageError(f"{path} cannot go on, its first records are of other sources: measure into another --out")
+    sources = _kernel_sources(points)
+    if changed := run.manifest.changed_kernels(sources):
+        raise UsageError(f"{path} cannot go on: {'; '.join(changed)}: measure into another --out")
+    if run.manifest.kernel_sources is not None and sources.keys() - run.manifest.kernel_sources.keys():
+        write_manifest(path, replace(run.manifest, kernel_sources={**sources, **run.manifest.kernel_sources}))
     measured = {record.key for record in run.records}
     left = [point for point in points if point.key(config.method) not in measured]
     return Sweep(path, config, left, len(points) - len(left), worker)
+
+
+def _kernel_sources(points: Sequence[Point]) -> dict[str, dict[str, str | None]]:
+    names = {point.kernel.name for point in points if point.kernel}
+    return sources_of([each for each in joined_kernels() if each.kernel and each.kernel.name in names])
 
 
 def _now() -> str:

@@ -1,6 +1,8 @@
 """A trace of one point by torch's profiler, with the runner's steps as named ranges."""
 
+import gzip
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from mlabench.measure.timing.method import Budget
 from mlabench.measure.timing.traced import TracedCalls
 from mlabench.records.record import Record
 
+KERNEL_EVENT = re.compile(rb'"cat":\s*"kernel"')
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -27,26 +31,48 @@ class Job:
     seed: int = 0
 
 
-def trace_point(job: Job, path: Path) -> Record:
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What became of the point, whether its trace was written, and whether that lacks the GPU's kernels."""
+
+    record: Record
+    is_written: bool
+    lacks_kernels: bool = False
+
+
+def trace_point(job: Job, path: Path) -> Traced:
     """Run the point under torch's profiler and write a Chrome trace, also of a point that fails.
 
     Ranges are the steps of a sweep: inputs, reference, bind, check, measure; within the last `calls`, each a `call`.
-    The record's one sample holds what the profiler costs. Raises `UsageError` for a file that cannot be written.
+    The record's one sample holds what the profiler costs. Nothing is written of a kernel that broke the device's
+    context. Raises `UsageError` for a file that cannot be written.
     """
     from torch.profiler import ProfilerActivity, profile, record_function
 
     on_gpu = [ProfilerActivity.CUDA] if job.device == "cuda" else []
-    _leave_a_core_free(job.device)
+    _make_ready(job.device)
     runner = _runner(job, TracedCalls(job.device), record_function)
-    with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as profiler:
-        record = runner.run(job.case, job.kernel)
+    try:
+        with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as profiler:
+            record = runner.run(job.case, job.kernel)
+    except RuntimeError:
+        # Its end waits for the device, and fails where the kernel has broken that.
+        if not runner.spoiled:
+            raise
+        return Traced(record, is_written=False)
     try:
         # What cannot be written the profiler only logs.
         path.touch()
         profiler.export_chrome_trace(str(path))
     except OSError as error:
         raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
-    return record
+    return Traced(record, is_written=True, lacks_kernels=bool(on_gpu) and not _has_kernels(path))
+
+
+def _has_kernels(path: Path) -> bool:
+    """Whether a trace holds any kernel that a GPU ran."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return any(KERNEL_EVENT.search(line) for line in file)
 
 
 def run_counted(job: Job) -> Record:
@@ -58,9 +84,11 @@ def _runner(job: Job, timer: TracedCalls, annotate: Callable[[str], AbstractCont
     return Runner(job.device, timer, job.seed, Budget(max_samples=job.calls), annotate=annotate)
 
 
-def _leave_a_core_free(device: str) -> None:
-    """As sweeps do, so that the trace shows what they measure."""
-    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        import torch
+def _make_ready(device: str) -> None:
+    """Leave a core free, as sweeps do, and make a GPU's context, so that the trace shows what sweeps measure."""
+    import torch
 
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, usable_cpus() - 1))
+    elif device == "cuda" and torch.cuda.is_available():
+        torch.cuda.synchronize()

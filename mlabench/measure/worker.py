@@ -23,6 +23,7 @@ from mlabench.measure.runner import Runner
 from mlabench.measure.sides import AskedSide
 from mlabench.measure.timing.method import Budget
 from mlabench.measure.timing.methods import make_timer
+from mlabench.measure.trial import attempt, make_trials
 from mlabench.records.pairs import plan_from_json
 
 
@@ -65,7 +66,10 @@ def _serve(runner: Runner, request: Mapping[str, Any], announce: Callable[[str],
         base, *candidates = map(AskedSide.from_json, request["sides"])
         pairs = interleave(runner, case, base, candidates, plan_from_json(request["plan"]), announce)
         return {"pairs": [pair.to_json() for pair in pairs], "spoiled": runner.spoiled}
-    record = runner.run(case, find_kernel(request["kernel"]))
+    kernel = find_kernel(request["kernel"])
+    if request["do"] == "trial":
+        return {**attempt(runner, make_trials(case, kernel)[request["place"]], kernel), "spoiled": runner.spoiled}
+    record = runner.run(case, kernel)
     return {"record": record.to_json(), "spoiled": runner.spoiled}
 
 

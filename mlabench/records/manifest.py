@@ -15,7 +15,9 @@ SCHEMA_VERSION = 1
 class Manifest:
     """`config` is the sweep's resolved configuration, `provenance` the code's, both as plain values.
 
-    `gpu_state` is what `machine.nvml.Nvml.state` gave before the first point; None on a CPU.
+    `gpu_state` is what `machine.nvml.Nvml.state` gave before the first point; None on a CPU. `kernel_sources` says for
+    each kernel that joined by an entry point its distribution, version and source digest; None where a run does not
+    tell.
     """
 
     created_at: str
@@ -24,6 +26,7 @@ class Manifest:
     fingerprint: Fingerprint
     ceilings: Ceilings | None
     gpu_state: Mapping[str, Any] | None = None
+    kernel_sources: Mapping[str, Mapping[str, str | None]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `manifest.json`."""
@@ -35,6 +38,7 @@ class Manifest:
             "fingerprint": self.fingerprint.to_json(),
             "ceilings": self.ceilings.to_json() if self.ceilings else None,
             "gpu_state": dict(self.gpu_state) if self.gpu_state else None,
+            "kernel_sources": None if self.kernel_sources is None else dict(self.kernel_sources),
         }
 
     @classmethod
@@ -52,7 +56,28 @@ class Manifest:
             fingerprint=Fingerprint.from_json(plain["fingerprint"]),
             ceilings=Ceilings(**plain["ceilings"]) if plain["ceilings"] else None,
             gpu_state=_table(plain.get("gpu_state") or {}, "gpu_state") or None,
+            kernel_sources=_sources(plain.get("kernel_sources")),
         )
+
+    def changed_kernels(self, now: Mapping[str, Mapping[str, str | None]]) -> list[str]:
+        """One clause for each kernel whose code is another now; none for what the run does not tell."""
+        before = self.kernel_sources or {}
+        return [
+            f"{name} is of {_source(now[name])}, and was of {_source(was)}"
+            for name, was in before.items()
+            if name in now and dict(now[name]) != dict(was)
+        ]
+
+
+def _sources(value: Any) -> Mapping[str, Mapping[str, str | None]] | None:
+    if value is None:
+        return None
+    return {name: _table(each, "kernel_sources") for name, each in _table(value, "kernel_sources").items()}
+
+
+def _source(source: Mapping[str, str | None]) -> str:
+    named = " ".join(filter(None, (source.get("distribution"), source.get("version")))) or "an unknown distribution"
+    return f"{named} (sources {source.get('source_digest') or 'unknown'})"
 
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:

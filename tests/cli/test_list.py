@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from mlabench.cli.list import LISTINGS
+from mlabench.measure.kernels import Kernel
 from tests.cli.commands import call
+from tests.cli.joined import install_kernels
 from tests.history.runs import write_runs
 
 
@@ -28,6 +30,20 @@ def test_json_has_raw_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     kernels = {row["kernel"]: row for row in listed(monkeypatch, capsys, "kernels")}
     assert kernels["mla_decode_torch"]["devices"] == ["cuda", "cpu"]
     assert not kernels["mla_decode_flash_mla"]["by_default"]
+
+
+def test_entry_points_that_give_no_kernel_or_no_function_are_listed_with_their_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel = Kernel(name="aimless", backend="own", contract="grouped", target="nowhere:bind", devices=("cpu",))
+    install_kernels(tmp_path, monkeypatch, aimless=kernel, broken=None)
+    rows = {row["kernel"]: row for row in listed(monkeypatch, capsys, "kernels")}
+    assert rows["aimless"]["missing"].startswith("its target nowhere:bind does not load: No module named 'nowhere'")
+    assert rows["broken"]["missing"] == "entry point broken (joined:broken) is no mlabench.measure.kernels.Kernel"
+    assert {value for name, value in rows["broken"].items() if name not in ("kernel", "missing")} == {None}
+    assert rows["mla_decode_torch"]["missing"] == ""
+    assert call(monkeypatch, "list", "kernels") == 0
+    assert "is no mlabench.measure.kernels.Kernel" in " ".join(capsys.readouterr().out.split())
 
 
 def test_runs_are_listed_newest_first(

@@ -1,6 +1,7 @@
 """`mlabench profile`: the trace with its ranges, the one case and the one kernel, and ncu's command."""
 
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,8 @@ def test_ncu_is_given_this_very_point() -> None:
     command = ncu_command(ASKED, job)
     assert command[0] == "ncu"
     assert "off" in command[command.index("--profile-from-start") :][:2]
+    assert "-f" in command
+    assert command[command.index("-m") - 1] == sys.executable
     own = command[command.index("mlabench") :]
     asked = ["-a", "batch=2", "--model", "deepseek-v3", "--kernel", "mla_decode_triton", "--device", "cuda"]
     assert own == ["mlabench", "profile", *asked, "--seed", "3", "--calls", "1", "--no-trace"]

@@ -13,6 +13,7 @@ from mlabench.measure.config import SweepConfig
 from mlabench.measure.plan import make_points
 from mlabench.records.store import load_run
 from tests.cli.commands import QUICK, SMALL_SWEEP, call, run, start
+from tests.cli.joined import install_kernels
 
 DRY_RUN = ("sweep", "--dry-run", "--device", "cpu", "--kernel", "torch")
 
@@ -129,6 +130,7 @@ def test_faulty_kernels_become_statuses_and_a_wrong_one_exit_code_5(tmp_path: Pa
         "mla_decode_torch": "ok",
     }
     assert "SIGABRT" in done.stdout
+    assert "on a small ragged batch (kv_lens 193, 1, 33)" in " ".join(done.stdout.split())
 
 
 def test_nothing_measured_is_exit_code_6(tmp_path: Path) -> None:
@@ -147,6 +149,28 @@ def test_dry_run_shows_cases_memory_and_time_and_writes_nothing(
     assert "473 MB" in output
     assert "2 points on" in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_size_that_is_not_everyones_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *DRY_RUN, "-a", "kv_len=70", "-a", "page_size=16,64") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "kv_len 70" in line]
+    assert ["page_size 16" in line for line in lines] == [True, False]
+
+
+def test_a_broken_entry_point_stops_no_sweep_that_does_not_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_kernels(tmp_path, monkeypatch, broken=None)
+    small = ("sweep", "--dry-run", "--device", "cpu", "-a", "kv_len=70")
+    reason = "entry point broken (joined:broken) is no mlabench.measure.kernels.Kernel"
+    assert call(monkeypatch, *small) == 0
+    assert capsys.readouterr().err == f"mlabench: warning: {reason}; its kernel is left out\n"
+    assert call(monkeypatch, *small, "--kernel", "torch") == 0
+    assert capsys.readouterr().err == ""
+    assert call(monkeypatch, *small, "--kernel", "broken") == 2
+    assert capsys.readouterr().err == f"mlabench: error: {reason}\n"
 
 
 def test_dry_run_charges_nothing_for_points_without_a_kernel_and_marks_those_that_take_too_long(

@@ -71,6 +71,17 @@ def test_a_single_nan_fails(expected: Expected, name: str) -> None:
     assert "is NaN" in failure_of(CASE, outputs, expected)
 
 
+def test_a_log_sum_exp_that_was_not_written_says_what_its_kernel_can_tell(expected: Expected) -> None:
+    outputs = rounded(expected)
+    outputs["lse"].fill_(torch.nan)
+    failure = failure_of(CASE, outputs, expected)
+    assert failure == (
+        "log-sum-exp error is NaN: not all of `lse` was written; a kernel that does not write it says so by "
+        "writes_lse=False"
+    )
+    assert check(CASE, outputs, expected, with_lse=False).failure == ""
+
+
 def test_a_query_that_sees_nothing_must_say_so() -> None:
     expected = Expected(torch.zeros(1, 1, 1, 4).double(), torch.full((1, 1, 1), -torch.inf).double())
     assert failure_of(CASE, rounded(expected), expected) == ""

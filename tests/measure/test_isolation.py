@@ -7,7 +7,7 @@ import pytest
 
 from mlabench.cases.grid import make_cases
 from mlabench.measure.config import SweepConfig
-from mlabench.measure.isolation import Worker, WorkerSetup
+from mlabench.measure.isolation import Worker, WorkerSetup, last_words
 from mlabench.measure.kernels import find_kernel
 from mlabench.measure.plan import Point
 from mlabench.measure.sweep import measure_point
@@ -36,6 +36,29 @@ def test_a_crash_is_an_error_and_the_next_point_is_measured(worker: Worker) -> N
     assert crashed.status == "error"
     assert "the worker process died (SIGABRT)" in crashed.reason
     assert next_one.status == "ok"
+
+
+def test_a_crash_is_told_with_what_it_was_and_where(worker: Worker) -> None:
+    reason = measure(worker, "segmented").reason
+    assert reason.startswith("the worker process died (SIGSEGV): Segmentation fault in string_at (__init__.py, line ")
+    assert ", called by <lambda> (faulty_kernels.py, line " in reason
+    assert "Extension modules" not in reason
+
+
+def test_last_words_are_those_of_the_last_crash() -> None:
+    other = 'Thread 0x1 (most recent call first):\n  File "a.py", line 1 in other\n\n'
+    current = 'Current thread 0x2 (most recent call first):\n  File "/x/b.py", line 2 in f'
+    crash = f"Fatal Python error: Aborted\n\n{other}{current}"
+    modules = "\n\nExtension modules: numpy, torch._C (total: 2)\n"
+    assert last_words(f"noise\n{crash}\n{modules}") == "Aborted in f (b.py, line 2)"
+    assert last_words(f"{crash}{modules}Fatal Python error: Bus error\n") == "Bus error"
+    assert last_words("first\n  ImportError: the last line  \n\n") == "ImportError: the last line"
+    assert last_words("") == ""
+
+
+def test_an_earlier_workers_words_are_not_the_laters(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "worker.log").write_text("Fatal Python error: of another run\n")
+    assert "of another run" not in measure(worker, "killed").reason
 
 
 def test_a_hang_is_an_error_within_the_time_limit(worker: Worker) -> None:

@@ -1,6 +1,8 @@
 """A trace of a point: on a GPU its kernels lie in it, and ncu's calls are made without one."""
 
+import gzip
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from mlabench.errors import UsageError
 from mlabench.measure.kernels import find_kernel
-from mlabench.measure.trace import Job, run_counted, trace_point
+from mlabench.measure.trace import Job, _has_kernels, run_counted, trace_point
 from tests.factories import make_case
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -21,7 +23,10 @@ def job(kernel: str, device: str) -> Job:
 
 
 def test_the_point_is_checked_as_in_a_sweep(tmp_path: Path) -> None:
-    record = trace_point(job("mla_decode_torch", "cpu"), tmp_path / "trace.json")
+    traced = trace_point(job("mla_decode_torch", "cpu"), tmp_path / "trace.json")
+    assert traced.is_written
+    assert not traced.lacks_kernels
+    record = traced.record
     assert record.status == "ok"
     assert record.method == "traced"
     assert record.timing is not None
@@ -34,11 +39,41 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         trace_point(job("mla_decode_torch", "cpu"), tmp_path / "absent" / "trace.json")
 
 
+def test_a_kernel_that_breaks_the_device_has_a_record_and_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Profile(AbstractContextManager[None]):
+        def __init__(self, activities: object) -> None:
+            del activities
+
+        def __exit__(self, *_: object) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def bind(**_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("torch.profiler.profile", Profile)
+    monkeypatch.setattr("mlabench.measure.kernel.Kernel.load", lambda _: bind)
+    traced = trace_point(job("mla_decode_torch", "cpu"), tmp_path / "trace.json")
+    assert (traced.record.status, traced.is_written) == ("error", False)
+    assert not (tmp_path / "trace.json").exists()
+
+
+def test_a_trace_without_kernels_is_told_from_one_with(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    path.write_text('{"traceEvents": [\n{"cat": "cpu_op", "name": "kernel"}\n]}')
+    assert not _has_kernels(path)
+    with gzip.open(tmp_path / "trace.json.gz", "wt") as file:
+        file.write('{"traceEvents": [\n{"ph": "X", "cat": "kernel", "name": "mla_decode_kernel"}\n]}')
+    assert _has_kernels(tmp_path / "trace.json.gz")
+
+
 @pytest.mark.gpu
 @NO_GPU
 def test_a_gpus_kernels_are_in_the_trace(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
-    assert trace_point(job("mla_decode_triton", "cuda"), path).status == "ok"
+    traced = trace_point(job("mla_decode_triton", "cuda"), path)
+    assert (traced.record.status, traced.lacks_kernels) == ("ok", False)
     events = json.loads(path.read_text())["traceEvents"]
     assert any("mla_decode" in event["name"] for event in events if event.get("cat") == "kernel")
     assert sum(event["name"] == "call" for event in events if event.get("cat") == "user_annotation") == 3

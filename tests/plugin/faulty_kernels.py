@@ -39,6 +39,11 @@ NO_LSE = _kernel("no_lse", writes_lse=True)
 KILLED = _kernel("killed")
 LEAVING = _kernel("leaving")
 TIRING = _kernel("tiring")
+UNEVEN = _kernel("uneven")
+EVEN_ONLY = _kernel("even_only")
+FULL_ONLY = _kernel("full_only")
+HOLLOW = _kernel("hollow")
+SEGMENTED = _kernel("segmented")
 
 
 def _right(**tensors):
@@ -239,3 +244,39 @@ def bind_tiring(**tensors):
             os.abort()
 
     return run
+
+
+def bind_uneven(**tensors):
+    """Leaves the last token of each request of odd length out."""
+    return _right(**{**tensors, "kv_lens": tensors["kv_lens"] // 2 * 2})
+
+
+def bind_even_only(**tensors):
+    """Says that it takes no odd lengths, which it would get wrong."""
+    if (tensors["kv_lens"] % 2).any():
+        raise NotImplementedError("only even lengths")
+    return bind_uneven(**tensors)
+
+
+def bind_full_only(**tensors):
+    """Says that it takes no empty requests, for which it would write nothing."""
+    if (tensors["kv_lens"] == 0).any():
+        raise NotImplementedError("no empty requests")
+    return bind_hollow(**tensors)
+
+
+def bind_hollow(**tensors):
+    """Writes nothing for a request without tokens."""
+    launch, empty = _right(**tensors), tensors["kv_lens"] == 0
+
+    def run():
+        launch()
+        tensors["out"][empty] = float("nan")
+
+    return run
+
+
+def bind_segmented(**tensors):
+    import ctypes
+
+    return lambda: ctypes.string_at(0)

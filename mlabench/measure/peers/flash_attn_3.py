@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from mlabench.measure.kernels import is_installed
+from mlabench.measure.kernel import is_installed
 from mlabench.measure.peers.launch import Outputs, OwnOutputs
 from mlabench.measure.peers.shapes import installed_version, require, require_half, require_latent
 

@@ -1,0 +1,35 @@
+"""The machine that is about to be measured on: whether it is busy, and its fingerprint without measuring."""
+
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from mlabench.doctor.machine import judge_load
+from mlabench.errors import UsageError
+from mlabench.machine.fingerprint import Fingerprint, usable_cpus
+from mlabench.measure.config import SweepConfig
+from mlabench.measure.isolation import Worker, WorkerDied, WorkerSetup
+from mlabench.measure.timing.method import Budget
+from mlabench.records.store import WORKER_LOG_NAME
+
+
+def load_warnings(device: str) -> tuple[str, ...]:
+    """A line where others are computing on the processors that are to be timed; empty for a GPU."""
+    if device != "cpu" or not hasattr(os, "getloadavg"):
+        return ()
+    finding = judge_load(os.getloadavg()[0], usable_cpus())
+    return (f"{finding.found}: {finding.mend}",) if finding.status == "warning" else ()
+
+
+def worker_fingerprint(config: SweepConfig) -> Fingerprint:
+    """The fingerprint that a sweep with these settings would store. Raises `UsageError` where no worker starts."""
+    with tempfile.TemporaryDirectory(prefix="mlabench-") as folder:
+        log = Path(folder) / WORKER_LOG_NAME
+        worker = Worker(WorkerSetup(config.device, config.method, config.cache, config.seed, asdict(Budget()), log))
+        try:
+            return Fingerprint.from_json(worker.start())
+        except WorkerDied as death:
+            raise UsageError(f"the {config.device} device cannot be measured: {death}") from None
+        finally:
+            worker.stop()

@@ -1,0 +1,101 @@
+"""One row of the kernel table: what is known of a kernel before it is loaded, and what its launch tells once bound."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from mlabench.errors import UsageError, near_names
+from mlabench.measure.check import REFERENCES
+
+Launch = Callable[[], None]
+Bind = Callable[..., Launch]
+
+DEVICES = ("cuda", "cpu")
+"""The kinds of devices that a kernel may run on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One way to compute the cases of a contract: the set of tensors that a case's `contract` names.
+
+    `target` is `module:function`, `devices` are some of `DEVICES`. The function takes the case's tensors by their spec
+    names and `softmax_scale`, plans, and returns a callable without arguments that launches the work. It raises
+    NotImplementedError, with a clear line, for a shape it does not do. Where `writes_lse` is false the log-sum-exp is
+    not checked. `package` is what must be installed, or several joined by ` or ` of which one is enough. A `peer`, and
+    one that is not `by_default`, runs only where it is asked for. One that `reads_unused_slots`, and lets what is there
+    into its output unless it is finite, is given finite values behind the last token of a request; for all others those
+    slots hold NaN.
+
+    What a call writes instead of `out` and `lse`, because its package allocates it, the launch's `outputs` names: see
+    `peers/launch.py`.
+    """
+
+    name: str
+    backend: str
+    contract: str
+    target: str
+    devices: tuple[str, ...] = ("cuda",)
+    package: str = ""
+    install: str = ""
+    writes_lse: bool = True
+    peer: bool = False
+    reads_unused_slots: bool = False
+    by_default: bool = True
+
+    def __post_init__(self) -> None:
+        if self.contract not in REFERENCES:
+            raise UsageError(
+                f"kernel {self.name}: unknown contract {self.contract!r}: {near_names(self.contract, REFERENCES)}"
+            )
+        if not all(self.target.partition(":")):
+            raise UsageError(f"kernel {self.name}: its target {self.target!r} is no module:function")
+        if not isinstance(self.devices, tuple) or not self.devices or not set(self.devices) <= set(DEVICES):
+            raise UsageError(
+                f"kernel {self.name}: its devices {self.devices!r} are no tuple of cuda and cpu: "
+                'write devices=("cpu",), or leave it away for ("cuda",)'
+            )
+
+    def missing(self) -> str:
+        """Why the kernel cannot be loaded here, with the way to mend it; empty where it can."""
+        if not self.package or any(map(is_installed, self.package.split(" or "))):
+            return ""
+        return f"the package {self.package} is not installed: {self.install or f'pip install {self.package}'}"
+
+    def unresolved(self) -> str:
+        """Why `load` fails, with the way to mend it; empty where it does not. Imports what the target is in."""
+        try:
+            return "" if callable(self.load()) else f"its target {self.target} is not callable: name a function"
+        except Exception as error:
+            text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            return f"its target {self.target} does not load: {text}; mend the target or its module"
+
+    def load(self) -> Bind:
+        """Import the function that binds this kernel."""
+        module, _, name = self.target.partition(":")
+        bind: Bind = getattr(import_module(module), name)
+        return bind
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported.
+
+    A mere folder of its name, such as a checkout in the working directory, would import as an empty one.
+    """
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def launch_config(launch: Launch) -> dict[str, Any]:
+    """What a bound kernel says it chose; empty for one that says nothing. Raises ValueError unless JSON can hold it."""
+    config = dict(getattr(launch, "config", {}))
+    json.dumps(config, allow_nan=False)
+    return config
+
+
+def workspace_bytes(launch: Launch) -> int | None:
+    """What a bound kernel says it allocated; None for one that says nothing."""
+    stated = getattr(launch, "workspace_bytes", None)
+    return None if stated is None else int(stated)
