@@ -117,6 +117,11 @@ def format_error(error: float | None) -> str:
     return NOT_MEASURED if error is None else f"{error:.1e}"
 
 
+def format_chance(chance: float) -> str:
+    """A probability: `0.010`, or `under 0.001`."""
+    return "under 0.001" if chance < 0.001 else f"{chance:.3f}"
+
+
 def format_ratio(ratio: float | None) -> str:
     """A quotient of two like quantities: `3.56x`."""
     return NOT_MEASURED if ratio is None else f"{_significant(ratio, 3)}x"
@@ -126,6 +131,22 @@ def format_ratio_interval(ratio: float, low: float, high: float) -> str:
     """A quotient with its interval: `1.031x [1.009, 1.052]`."""
     middle, *ends = (f"{x:.0f}" if x >= 100 else f"{x:#.3g}" if x >= 10 else f"{x:.3f}" for x in (ratio, low, high))
     return f"{middle}x [{', '.join(ends)}]"
+
+
+def format_ratio_range(ratio: float | None, low: float | None, high: float | None) -> str:
+    """A quotient with an interval of some percent: `2.25x [2.09, 2.43]`."""
+    if ratio is None or low is None or high is None:
+        return NOT_MEASURED
+    return f"{format_ratio(ratio)} [{_significant(low, 3)}, {_significant(high, 3)}]"
+
+
+def format_latency_range(low_us: float | None, high_us: float | None) -> str:
+    """The ends of an interval of microseconds: `21.2 to 24 us`, `896 us to 1.04 ms`."""
+    if low_us is None:
+        return NOT_MEASURED
+    low, high = format_latency(low_us), format_latency(high_us)
+    number, unit = low.split()
+    return f"{number} to {high}" if high.endswith(f" {unit}") else f"{low} to {high}"
 
 
 def format_exact(count: int) -> str:

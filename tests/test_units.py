@@ -33,6 +33,8 @@ from mlabench import units
         (units.format_usd, 12.5, "$12.5"),
         (units.format_usd, 1250.4, "$1,250"),
         (units.format_usd, None, "–"),
+        (units.format_chance, 0.0104, "0.010"),
+        (units.format_chance, 0.0009, "under 0.001"),
         (units.format_ratio, 3.556, "3.56x"),
         (units.format_ratio, 56.9, "56.9x"),
         (units.format_tokens, 131072, "128k"),
@@ -55,3 +57,11 @@ def test_format(function: object, value: float | None, text: str) -> None:
 )
 def test_sparkline(values: list[float], text: str) -> None:
     assert units.format_sparkline(values) == text
+
+
+def test_intervals_are_as_long_as_what_is_known() -> None:
+    assert units.format_ratio_range(2.2481, 2.0417, 2.4779) == "2.25x [2.04, 2.48]"
+    assert units.format_ratio_range(None, None, None) == "–"
+    assert units.format_latency_range(895.7, 1041.9) == "896 us to 1.04 ms"
+    assert units.format_latency_range(21.23, 24.01) == "21.2 to 24 us"
+    assert units.format_latency_range(None, None) == "–"

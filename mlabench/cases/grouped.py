@@ -4,7 +4,7 @@ Source: Ainslie et al., "GQA" (arXiv 2305.13245), section 2.2; Shazeer (arXiv 19
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from mlabench.cases.tensors import TensorSpec
@@ -56,7 +56,7 @@ class Grouped:
 
     def sizes(self) -> dict[str, int | str]:
         """The variant's own values by name."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def softmax_scale(self) -> float:

@@ -4,7 +4,7 @@ Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1 and appendix C; dimensions c
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from mlabench.cases.tensors import TensorSpec
@@ -51,7 +51,7 @@ class Mla:
 
     def sizes(self) -> dict[str, int | str]:
         """The variant's own values by name."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def softmax_scale(self) -> float:

@@ -12,7 +12,11 @@ from mlabench.cli import options
 
 if TYPE_CHECKING:
     from mlabench.history.series import Gathered
-    from mlabench.history.steps import Step, Trend
+    from mlabench.history.steps import Trend
+
+
+MOST_BARS = 30
+"""Of a line of all times."""
 
 
 def history(
@@ -20,6 +24,7 @@ def history(
         Path | None, typer.Argument(help="Where the runs lie, at any depth.", show_default="results/runs")
     ] = None,
     kernel: options.Kernels = None,
+    where: options.Where = None,
     min_effect: Annotated[
         float | None,
         typer.Option(
@@ -57,18 +62,18 @@ def history(
         raise UsageError(f"--min-effect {min_effect} is no fraction of a time: 0.05 is 5%")
     if plot:
         check_plot_path(plot)
-    where = folder or find_project().runs_folder
-    gathered = gather(where, kernel or ())
+    runs = folder or find_project().runs_folder
+    gathered = gather(runs, kernel or (), where or "")
     for warning in gathered.warnings:
         typer.echo(f"mlabench: warning: {warning}", err=True)
     if not gathered.series:
         raise NothingMeasuredError(
-            f"no point was measured in two comparable runs of the {gathered.runs} under {where}: "
+            f"no point was measured in two comparable runs of the {gathered.runs} under {runs}: "
             "a history takes at least two of one machine, timing method and cache"
         )
     trends = find_trends(gathered.series, min_effect)
     if as_json:
-        print(json.dumps(to_json(where, gathered, trends), indent=1, allow_nan=False))
+        print(json.dumps(to_json(runs, gathered, trends), indent=1, allow_nan=False))
     else:
         _print(gathered, trends, show_all)
     if plot:
@@ -96,45 +101,31 @@ def _print(gathered: "Gathered", trends: Sequence["Trend"], show_all: bool) -> N
     print(", ".join(counts) + ("" if show_all or len(listed) == len(trends) else " (--all lists every point)"))
 
 
+def _thinned(times_us: Sequence[float]) -> list[float]:
+    """Medians of neighbours where there are more times than a cell has room for."""
+    from statistics import median_low
+
+    together = -(-len(times_us) // MOST_BARS)
+    return [median_low(times_us[at : at + together]) for at in range(0, len(times_us), together)]
+
+
 def _cells(trend: "Trend") -> tuple[str, ...]:
+    from mlabench.history.words import tell_changes, tell_doubts, tell_when
     from mlabench.units import NOT_MEASURED, format_latency, format_ratio, format_ratio_interval, format_sparkline
 
-    readings = trend.series.readings
-    largest = max(trend.steps, key=lambda step: max(step.ratio, 1 / step.ratio), default=None)
-    times = format_sparkline([reading.latency_us for reading in readings])
+    readings, largest = trend.series.readings, trend.largest_step
+    times = format_sparkline(_thinned([reading.latency_us for reading in readings]))
     now = (format_latency(readings[-1].latency_us), format_ratio(trend.change))
     point = f"{trend.series.kernel}: {trend.series.case.label}"
     if largest is None:
         return (NOT_MEASURED, NOT_MEASURED, str(len(readings)), times, *now, point, "")
-    after = readings[largest.index]
     more = f" and {len(trend.steps) - 1} more" if len(trend.steps) > 1 else ""
     return (
         format_ratio_interval(largest.ratio, largest.low, largest.high) + more,
-        f"{Path(after.run).name}, {after.at:%Y-%m-%d %H:%M}",
+        tell_when(trend, largest),
         str(len(readings)),
         times,
         *now,
         point,
-        _changes(trend, largest),
+        ", ".join([tell_changes(trend, largest), *tell_doubts(trend, largest)]),
     )
-
-
-def _changes(trend: "Trend", step: "Step") -> str:
-    """What may explain it, sources before versions; disturbed readings too, as those may be all there is to it."""
-    from mlabench.history.steps import changed_terms
-
-    changed = changed_terms(trend, step)
-    if "commit" in changed:
-        # The digest of the sources says the same of them once more.
-        changed.pop("source_digest", None)
-    told = [f"{name} {_short(name, before)} to {_short(name, after)}" for name, (before, after) in changed.items()]
-    disturbed = sum(1 for reading in trend.series.readings if reading.disturbances)
-    doubt = [f"{disturbed} of {len(trend.series.readings)} runs disturbed"] if disturbed else []
-    return ", ".join([*(told or ["nothing known"]), *doubt])
-
-
-def _short(term: str, value: object) -> str:
-    """Hashes and cards by their start."""
-    from mlabench.units import NOT_MEASURED
-
-    return NOT_MEASURED if value is None else str(value)[: {"commit": 7, "card": 12}.get(term)]

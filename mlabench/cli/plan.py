@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mlabench.cli import options
+from mlabench.cli.predict import Verbose
 
 
 def plan(
@@ -87,6 +88,7 @@ def plan(
     kind: Annotated[
         Literal["table", "json", "csv", "md"], typer.Option("--format", "-f", help="How to write the rows.")
     ] = "table",
+    verbose: Verbose = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Say what fits on a number of GPUs beside a model's weights, and how fast it decodes there at best.
@@ -102,7 +104,7 @@ def plan(
     read once or multiplied with, whichever is longer. Products are taken to run in the dtype, and tokens to draw the
     experts of a mixture evenly: of the weights beside attention's a step then reads 1 - (1 - active/all)**tokens.
     Communication, sampling and all else cost nothing here. --calibrate replaces attention's share alone by what a run's
-    kernels take for it, with an interval; the weights stay at their floor. A cost is that of decoding alone.
+    kernels take for it, with a 90% interval; the weights stay at their floor. A cost is that of decoding alone.
 
     Exit codes: 0 done, 2 bad input.
 
@@ -126,6 +128,7 @@ def plan(
             models_file=models,
             gpus_file=gpus,
             calibrate=calibrate,
+            verbose=verbose,
         ),
         options.kind_of(kind, as_json),
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 import typer
 
 from mlabench.cases.axes import Value, merge_axes, parse_axis
-from mlabench.cli.predict_steps import gpus_and_calibration, parse_counts, project_choice, tell_left_out, what
+from mlabench.cli.predict_columns import what
+from mlabench.cli.predict_notes import tell_left_out
+from mlabench.cli.predict_steps import gpus_and_calibration, held_points, parse_counts, project_choice
 from mlabench.cli.predict_table import Column, print_columns
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
@@ -19,6 +21,7 @@ from mlabench.predict.presets import choose_models
 from mlabench.predict.rows import Row, make_points
 from mlabench.predict.weights import weights_of
 from mlabench.units import (
+    NOT_MEASURED,
     format_bytes,
     format_exact,
     format_latency,
@@ -52,13 +55,14 @@ class Asked:
     models_file: Path | None
     gpus_file: Path | None
     calibrate: Path | None
+    verbose: bool = False
 
 
 def run(asked: Asked, kind: str) -> None:
     """Print the rows. Raises `UsageError`."""
     asked = replace(asked, **project_choice(asked))
     _check(asked)
-    gpus, calibration = gpus_and_calibration(asked.gpus, asked.gpus_file, asked.calibrate)
+    gpus, calibration = gpus_and_calibration(asked)
     setups = _setups(asked, gpus)
     check_some_fit(setups)
     rows = [plan_row(setup, calibration) for setup in setups]
@@ -89,14 +93,18 @@ def _setups(asked: Asked, gpus: Sequence[Gpu]) -> list[Setup]:
     tell_left_out(models, axes)
     reserve = DEFAULT_RESERVE if asked.reserve is None else asked.reserve
     formats, layouts = parse_cache_formats(asked.cache_formats), _layouts(asked)
-    setups = []
-    for model in models:
-        weights = weights_of(model, asked.weights_gb, asked.weights_dtype)
-        for tp, dp in layouts:
-            for point, gpu in product(make_points([model], axes, "", (tp,), (dp,), formats), gpus):
-                batch = point.case.batch if "batch" in axes else None
-                setups.append(Setup(point, gpu, weights, batch, reserve, asked.price))
-    return setups
+    weights = {model.name: weights_of(model, asked.weights_gb, asked.weights_dtype) for model in models}
+    points = [
+        point
+        for model, (tp, dp) in product(models, layouts)
+        for point in make_points([model], axes, "", (tp,), (dp,), formats)
+    ]
+    return [
+        Setup(
+            point, gpu, weights[point.model.name], point.case.batch if "batch" in axes else None, reserve, asked.price
+        )
+        for point, gpu in product(held_points(points), gpus)
+    ]
 
 
 def _layouts(asked: Asked) -> tuple[tuple[int, int], ...]:
@@ -120,7 +128,8 @@ def _layouts(asked: Asked) -> tuple[tuple[int, int], ...]:
 def _print_rows(rows: Sequence[Row]) -> None:
     columns = _columns(rows)
     print_columns(columns, rows)
-    attention = "attention as the run's kernels take it" if "attention_us" in rows[0] else "attention at its floor"
+    of_run = "attention as the run's kernels take it, with a 90% interval"
+    attention = of_run if "attention_us" in rows[0] else "attention at its floor"
     print("Tokens and requests are of all GPUs together; longest: tokens of a request.")
     print(f"tokens/s: {attention}, plus the weights at their floor, and nothing else of a step.")
     if any(row["batch"] > row["requests"] for row in rows):
@@ -129,7 +138,8 @@ def _print_rows(rows: Sequence[Row]) -> None:
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
     """The columns of a table that the rows make worth showing: name, and a row's text."""
-    attention, speed = ("attention_us", "calibrated") if "attention_us" in rows[0] else ("attention_floor_us", "floor")
+    calibrated = "attention_us" in rows[0]
+    attention, speed = ("attention_us", "calibrated") if calibrated else ("attention_floor_us", "floor")
     of_formats = any(row["cache_format"] != row["dtype"] for row in rows)
     of_batch = any(row["batch"] != row["requests"] for row in rows)
     cost = f"{speed}_usd_per_million_tokens"
@@ -137,6 +147,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         ("batch", lambda row: format_exact(row["batch"])),
         ("longest each", lambda row: _length(row["longest_kv_len"])),
     )
+    rates: Column = ("90% interval", _rates)
     formats: Column = ("cache", lambda row: row["cache_format"])
     price: Column = ("$/M tokens", lambda row: format_usd(row[cost]))
     return [
@@ -155,8 +166,14 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         ("attention", lambda row: format_latency(row[attention])),
         ("weights", lambda row: format_latency(row["weights_floor_us"])),
         ("tokens/s", lambda row: format_number(row[f"{speed}_tokens_per_s"])),
+        *([rates] if calibrated else []),
         *([price] if any(row[cost] for row in rows) else []),
     ]
+
+
+def _rates(row: Row) -> str:
+    slow, fast = row["calibrated_slow_tokens_per_s"], row["calibrated_fast_tokens_per_s"]
+    return NOT_MEASURED if slow is None else f"{format_number(slow)} to {format_number(fast)}"
 
 
 def _length(tokens: int | None) -> str:

@@ -22,6 +22,10 @@ Replicas = Annotated[
     typer.Option("--dp", help="Replicas, each with a batch of its own, as in DP attention.", show_default="1"),
 ]
 
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say what --calibrate fitted to each kernel, and how far it is off.")
+]
+
 
 def predict(
     axis: Annotated[
@@ -64,6 +68,7 @@ def predict(
     kind: Annotated[
         Literal["table", "json", "csv", "md"], typer.Option("--format", "-f", help="How to write the rows.")
     ] = "table",
+    verbose: Verbose = False,
     as_json: options.AsJson = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the floors, as .png or .svg.")
@@ -78,9 +83,13 @@ def predict(
     layers with a window hold no more than it, and an indexer's cache counts; in the floor of a layer neither does.
     floor_speedup_vs_X is the floor of variant X at the same size over the row's: 2 is twice as fast.
 
+    A model whose weights leave no room on one GPU of --tp is named below the table: heads split over more ranks compare
+    otherwise. --cache-format leaves out, with a warning, what it does not hold.
+
     --calibrate fits what the kernels of a run reach of its measured ceilings, of attention alone and of whole layers
-    apart, and adds latency_us and an interval that held nine in ten of the points that its fit had not seen; the errors
-    by regime go to standard error.
+    apart, and adds latency_us and an interval that held nine in ten of the points that its fit had not seen,
+    measured_us where the run holds the case, and latency_speedup_vs_X, the latency of variant X over the row's, with an
+    interval. The errors by regime go to standard error. RUN is one of bursts, not of --method sustained.
 
     --crossovers solves for the kv_len at which one floor overtakes another, the heads from which MLA is compute-bound,
     the new tokens up to which absorbing beats expanding, and the tp from which grouped attention caches less than MLA.
@@ -108,6 +117,7 @@ def predict(
             gpus_file=gpus,
             calibrate=calibrate,
             cache_formats=tuple(cache_format or ()),
+            verbose=verbose,
         ),
         options.kind_of(kind, as_json),
         crossovers=crossovers,

@@ -13,18 +13,17 @@ if TYPE_CHECKING:
     from mlabench.predict.efficiency import Efficiency
 
 
-def tell_calibration(calibration: "Calibration") -> None:
-    """Say what was fitted, and how far it is off."""
-    for fit in calibration.fits.values():
+def tell_calibration(calibration: "Calibration", *, verbose: bool) -> None:
+    """Say how far the fits are off in one line; `verbose` first says what was fitted, kernel by kernel."""
+    for fit in calibration.fits.values() if verbose else ():
         _tell(f"{fit.contract}: mean error by regime: {_by_regime(fit.errors)}")
         for name, reached in fit.kernels.items():
             _tell(f"  {name}: {_reached(reached, fit.contract)}")
-    for contract, points in calibration.left_out.items():
-        _tell(f"{contract}: {points} measured cases are too few to fit")
+    few = ", ".join(f"{points} of {contract}" for contract, points in calibration.left_out.items())
     _tell(
         f"{calibration.run} calibrates {calibration.gpu}: mean error "
         f"{format_percent(calibration.mean_absolute_error, 1)} over {calibration.points} cases, each predicted from "
-        f"the half that it is not in: {_by_regime(calibration.errors)}"
+        f"the half that it is not in: {_by_regime(calibration.errors)}" + (f"; too few to fit: {few}" if few else "")
     )
 
 

@@ -38,6 +38,9 @@ def show_crossovers(found: Sequence[Crossover], kind: str) -> None:
         for crossover in found
     ]
     print_table(("model", "gpu", "phase", "batch", "q_len", "tp", "what is varied", "at", "meaning"), rows)
+    if any(crossover.axis == "kv_len" for crossover in found):
+        print("kv_len: where floors cross, which leave out what every call takes; times cross at far longer ones where")
+        print("calls are short. --calibrate RUN has those that a run measured.")
 
 
 def show_measured_crossovers(calibration: "Calibration", where: str, kind: str) -> None:
@@ -86,6 +89,9 @@ def _print_measured(found: "Sequence[MeasuredCrossover]") -> None:
     ]
     headers = ("pair", "of", "heads", "batch", "q_len", "kv_len", "ahead as predicted", "as measured", "steps apart")
     print_table(headers, rows)
+    print(
+        "Of measured times, in which each call has a fixed part: floors, without --calibrate, cross at shorter lengths."
+    )
 
 
 def _ahead(lengths: Sequence[float], leads_first: bool) -> str:

@@ -3,25 +3,38 @@
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlabench.errors import UsageError
 from mlabench.history.steps import Trend
+from mlabench.history.words import tell_changes, tell_when
 from mlabench.report.style import RC, STYLES, Style, new_figure
 from mlabench.units import format_exact, format_latency, format_ratio
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_PANELS = 24
+MOST_PANELS = 12
 """More are not read; those with the largest steps are drawn."""
 
-COLUMNS = 3
-ROW_INCHES = 2.2
-HEAD_INCHES = 0.6
-TITLE_WIDTH = 46
-LEAST_SPAN = 1.25
-"""Of a panel's highest time over its lowest, so that noise does not look like a mountain."""
+COLUMNS = 2
+PANEL_INCHES = 1.35
+LINE_INCHES = 0.16
+"""Heights of a panel without its title, and of a line of text."""
+
+HEAD_INCHES = 0.5
+TITLE_WIDTH = 50
+"""Characters of a line above a panel."""
+
+LEAST_SPAN = 0.25
+"""Of a panel's times from the lowest to the highest, over the lowest, so that noise does not look like a mountain."""
+
+MARGIN, HEAD_ROOM = 0.1, 0.35
+"""Shares of that span below and above the times, and above them where ratios are written there."""
+
+STAGGER_POINTS = 11
+
+TEXT_RC: Any = {"font.size": 9, "axes.titlesize": 9, "figure.titlesize": 10}
 
 
 def plot_trends(trends: Sequence[Trend], path: Path) -> None:
@@ -29,27 +42,54 @@ def plot_trends(trends: Sequence[Trend], path: Path) -> None:
     from matplotlib import rc_context
 
     shown = trends[:MOST_PANELS]
-    rows = -(-len(shown) // COLUMNS)
-    with rc_context({**RC, "font.size": 8, "axes.titlesize": 8}):
-        figure = new_figure(HEAD_INCHES + ROW_INCHES * rows, width_inches=11.0)
-        panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
-        settings = list(dict.fromkeys(trend.series.setting.label for trend in shown))
-        for panel, trend in zip(panels, shown, strict=False):
+    shared = _shared(shown)
+    titles = [_title(trend, shared) for trend in shown]
+    columns = min(COLUMNS, len(shown))
+    lines = [max(title.count("\n") + 1 for title in titles[at : at + columns]) for at in range(0, len(shown), columns)]
+    heights = [PANEL_INCHES + LINE_INCHES * count for count in lines]
+    with rc_context({**RC, **TEXT_RC}):
+        figure = new_figure(HEAD_INCHES + sum(heights))
+        panels = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": heights}).flatten()
+        for panel, trend, title in zip(panels, shown, titles, strict=False):
             _draw(panel, trend)
-            told = [trend.series.setting.label] if len(settings) > 1 else []
-            panel.set_title("\n".join(fill(text, TITLE_WIDTH) for text in (*_names(trend), *told)), loc="left")
+            panel.set_title(title, loc="left")
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
-        some = f"{len(shown)} of {format_exact(len(trends))} points" if len(shown) < len(trends) else ""
-        figure.suptitle("\n".join(filter(None, (*(settings if len(settings) == 1 else ()), some))))
+        figure.suptitle(_head(shown, len(trends), shared), x=0.01, horizontalalignment="left")
         try:
             figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         except OSError as error:
             raise UsageError(f"cannot write --plot {path}: {error.strerror or error}") from None
 
 
-def _names(trend: Trend) -> tuple[str, str]:
-    return trend.series.case.label, trend.series.kernel
+def _shared(trends: Sequence[Trend]) -> frozenset[str]:
+    """Which of the setting, kernel and dtype all panels have in common, so that it is said once, above them."""
+    told = [{_setting(trend), trend.series.kernel, trend.series.case.dtype} for trend in trends]
+    return frozenset(set.intersection(*told))
+
+
+def _head(shown: Sequence[Trend], count: int, shared: frozenset[str]) -> str:
+    """What all panels have in common, and which of the points they are."""
+    first = shown[0]
+    of_all = [name for name in (_setting(first), first.series.kernel, first.series.case.dtype) if name in shared]
+    notes = [f"{len(shown)} of {format_exact(count)} points, the largest steps first"] if len(shown) < count else []
+    if any(reading.disturbances for trend in shown for reading in trend.series.readings):
+        notes.append("hollow: disturbed runs")
+    return "\n".join(", ".join(words) for words in (of_all, notes) if words)
+
+
+def _title(trend: Trend, shared: frozenset[str]) -> str:
+    """What the panel is of, as far as it is no other's too; and its largest step in words."""
+    case, step = trend.series.case, trend.largest_step
+    label = case.label.removesuffix(case.dtype).rstrip() if case.dtype in shared else case.label
+    told = [label, *(name for name in (trend.series.kernel, _setting(trend)) if name not in shared)]
+    if step:
+        told.append(f"from {tell_when(trend, step)}: {tell_changes(trend, step)}")
+    return "\n".join(fill(text, TITLE_WIDTH) for text in told)
+
+
+def _setting(trend: Trend) -> str:
+    return trend.series.setting.label
 
 
 def _draw(axes: "Axes", trend: Trend) -> None:
@@ -62,12 +102,19 @@ def _draw(axes: "Axes", trend: Trend) -> None:
         [reading.latency_us - reading.low_us for reading in readings],
         [reading.high_us - reading.latency_us for reading in readings],
     ]
-    axes.errorbar(places, middles, reach, color=style.colour, marker=style.marker, linestyle="", markersize=4)
+    axes.errorbar(places, middles, reach, color=style.colour, linestyle="")
+    for at, reading in zip(places, readings, strict=True):
+        inside = "white" if reading.disturbances else style.colour
+        axes.plot(
+            at, reading.latency_us, color=style.colour, marker=style.marker, markersize=4.5, markerfacecolor=inside
+        )
     _draw_levels(axes, trend)
     low, high = min(reading.low_us for reading in readings), max(reading.high_us for reading in readings)
-    widen = max(1.05, (LEAST_SPAN * low / high) ** 0.5)
-    axes.set_ylim(low / widen, high * widen)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    span = max(high - low, LEAST_SPAN * low)
+    spare = (span - (high - low)) / 2
+    above = HEAD_ROOM if trend.steps else MARGIN
+    axes.set_ylim(low - spare - MARGIN * span, high + spare + above * span)
+    axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_latency(value, digits=4)))
     axes.set_xlim(0.5, len(readings) + 0.5)
     first, last = readings[0].at, readings[-1].at
@@ -83,12 +130,16 @@ def _draw_levels(axes: "Axes", trend: Trend) -> None:
         axes.hlines(step.before_us, ends[number] + 0.6, step.index + 0.4, color="#555555", linewidth=1)
         axes.hlines(step.after_us, step.index + 0.6, ends[number + 2] + 0.4, color="#555555", linewidth=1)
         axes.axvline(step.index + 0.5, color="#888888", linewidth=0.8, linestyle=":")
+        left = step.index > 0.8 * len(trend.series.readings)
         axes.annotate(
             format_ratio(step.ratio),
             (step.index + 0.5, 1),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(2, -9),
+            # Every second one lower, for steps may lie close together.
+            xytext=(-3 if left else 3, -STAGGER_POINTS * (number % 2)),
             textcoords="offset points",
+            horizontalalignment="right" if left else "left",
+            verticalalignment="top",
             fontweight="bold",
         )
 

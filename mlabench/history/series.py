@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlabench.cases.case import Case
+from mlabench.cases.where import keep_where
 from mlabench.errors import UsageError
 from mlabench.records.conditions import disturbances
 from mlabench.records.listing import began_at
@@ -79,16 +80,29 @@ class Gathered:
     warnings: tuple[str, ...]
 
 
-def gather(folder: Path, kernels: Sequence[str] = ()) -> Gathered:
+def gather(folder: Path, kernels: Sequence[str] = (), where: str = "") -> Gathered:
     """The series of all sweeps in the folder and below it; of some kernels or backends if they are named.
 
-    A run that cannot be read is left out with a warning, and a copy of a measurement counts once. Raises `UsageError`
-    for what is no folder, and for a kernel that no run holds.
+    `where` keeps cases for which the expression holds. A run that cannot be read is left out with a warning, and a copy
+    of a measurement counts once. Raises `UsageError` for what is no folder, for a kernel that no run holds, and for an
+    expression that keeps no case.
     """
     runs, warnings = _load(find_runs(folder))
     held = {name for run in runs for record in run.records for name in (record.kernel, record.backend)}
     if unknown := [name for name in kernels if name not in held]:
         raise UsageError(f"no run under {folder} holds kernel {unknown[0]!r}: `mlabench list runs {folder}` lists them")
+    every = _every(runs, kernels)
+    if where:
+        kept = set(keep_where([one.case for one in every], where))
+        every = [one for one in every if one.case in kept]
+        if not every:
+            raise UsageError(f"--where {where!r} keeps no case of the runs under {folder}: ask for less")
+    series = tuple(one for one in every if len(one.readings) > 1)
+    return Gathered(series, len(runs), len(every) - len(series), tuple(warnings))
+
+
+def _every(runs: Sequence[Run], kernels: Sequence[str]) -> list[Series]:
+    """All series, those of a single reading too."""
     found: dict[tuple[Setting, str, str], dict[datetime, tuple[Case, Reading]]] = {}
     for run in runs:
         for record in run.records:
@@ -96,12 +110,10 @@ def gather(folder: Path, kernels: Sequence[str] = ()) -> Gathered:
                 key = (_setting(run.manifest, record, record.timing), record.case.case_id, record.kernel)
                 began = began_at(run.manifest)
                 found.setdefault(key, {}).setdefault(began, (record.case, _reading(run, record, record.timing)))
-    every = [
+    return [
         Series(setting, next(iter(at.values()))[0], kernel, tuple(at[began][1] for began in sorted(at)))
         for (setting, _, kernel), at in found.items()
     ]
-    series = tuple(one for one in every if len(one.readings) > 1)
-    return Gathered(series, len(runs), len(every) - len(series), tuple(warnings))
 
 
 def _load(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:

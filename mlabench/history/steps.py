@@ -47,6 +47,10 @@ class Step:
         return self.after_us / self.before_us
 
 
+def _size(step: Step) -> float:
+    return abs(math.log(step.ratio))
+
+
 @dataclass(frozen=True, slots=True)
 class Trend:
     """A series with the steps in it, in their order."""
@@ -55,9 +59,14 @@ class Trend:
     steps: tuple[Step, ...]
 
     @property
+    def largest_step(self) -> Step | None:
+        """The one whose ratio is the farthest from 1."""
+        return max(self.steps, key=_size, default=None)
+
+    @property
     def largest(self) -> float:
         """Size of the largest step, as the logarithm of its ratio; 0 without any."""
-        return max((abs(math.log(step.ratio)) for step in self.steps), default=0.0)
+        return max(map(_size, self.steps), default=0.0)
 
     @property
     def change(self) -> float:
@@ -74,9 +83,10 @@ def find_trends(series: Sequence[Series], min_effect: float | None = None) -> tu
     """
     noises = [_noise(one, min_effect) for one in series]
     levels = [_levels(one.readings, noise) for one, noise in zip(series, noises, strict=True)]
-    p_values = [_likeliest(each, 0, noise).p for each, noise in zip(levels, noises, strict=True)]
+    p_values = [_likeliest(each, noise)[1] for each, noise in zip(levels, noises, strict=True)]
     found = benjamini_hochberg(p_values, FALSE_DISCOVERY_RATE)
-    bar = max((p for p, is_found in zip(p_values, found, strict=True) if is_found), default=-1.0)
+    # The procedure's own threshold; the largest of the found would hide a plain step behind a plainer one.
+    bar = FALSE_DISCOVERY_RATE * sum(found) / len(found) if any(found) else -1.0
     trends = [Trend(one, _steps(each, noise, bar)) for one, each, noise in zip(series, levels, noises, strict=True)]
     return tuple(sorted(trends, key=lambda trend: (-trend.largest, trend.series.kernel, trend.series.case.label)))
 
@@ -117,25 +127,50 @@ def _steps(levels: Levels, noise: Noise, bar: float) -> tuple[Step, ...]:
 
 
 def _places(levels: Levels, start: int, noise: Noise, bar: float) -> Iterator[int]:
-    """Where the steps are in a stretch that begins at the reading `start`: the likeliest, and those on either side."""
+    """Where the steps are in a stretch that begins at the reading `start`: the likeliest, and those beside them."""
     if len(levels) < 2:
         return
-    step = _likeliest(levels, start, noise)
-    if step.p <= bar:
-        here = step.index - start
-        yield from _places(levels[:here], start, noise, bar)
-        yield step.index
-        yield from _places(levels[here:], step.index, noise, bar)
+    places, p = _likeliest(levels, noise)
+    if p <= bar:
+        for begin, end in pairwise([0, *places, len(levels)]):
+            if begin:
+                yield start + begin
+            yield from _places(levels[begin:end], start + begin, noise, bar)
 
 
-def _likeliest(levels: Levels, start: int, noise: Noise) -> Step:
-    """The step at the likeliest of all places of a stretch of at least two readings."""
+def _likeliest(levels: Levels, noise: Noise) -> tuple[tuple[int, ...], float]:
+    """Where a stretch of at least two readings most likely steps, once or there and back again, and the chance of it.
 
-    def score(place: int) -> float:
-        (before, before_variance), (after, after_variance) = _mean(levels[:place]), _mean(levels[place:])
-        return (after - before) ** 2 / (before_variance + after_variance)
+    Looking for one step alone would miss a level that soon comes back: it hardly moves the mean of all that follows.
+    """
+    import numpy as np
 
-    return _step_at(levels, max(range(1, len(levels)), key=score), start, noise)
+    weights = np.array([1 / variance for _, variance in levels])
+    totals = np.concatenate([[0.0], np.cumsum(weights * [level for level, _ in levels])])
+    known = np.concatenate([[0.0], np.cumsum(weights)])
+    begins, ends = np.triu_indices(len(known), 1)
+    # The first reading is always outside: a level up to a place is one from there on, seen from the other side.
+    begins, ends = begins[begins > 0], ends[begins > 0]
+    inside, within = known[ends] - known[begins], totals[ends] - totals[begins]
+    outside = known[-1] - inside
+    levels_inside, levels_outside = within / inside, (totals[-1] - within) / outside
+    errors = np.sqrt(1 / inside + 1 / outside)
+    at = int(np.argmax(abs(levels_inside - levels_outside) / errors))
+    p = _chance(float(levels_outside[at]), float(levels_inside[at]), float(errors[at]), noise)
+    places = (int(begins[at]), int(ends[at]))
+    # Bonferroni's bound.
+    return places[: 1 if places[1] == len(levels) else 2], min(1.0, p * len(errors))
+
+
+def _chance(before: float, after: float, error: float, noise: Noise) -> float:
+    """Of two levels so far apart, if they were no further apart than what counts."""
+    bound, apart = math.log1p(_effect(before, noise)), abs(after - before)
+    return _NORMAL.cdf((bound - apart) / error) + _NORMAL.cdf((-bound - apart) / error)
+
+
+def _effect(before: float, noise: Noise) -> float:
+    """The least change that counts, as a fraction of a time that is given by its logarithm."""
+    return max(noise.min_effect, noise.min_effect_us / math.exp(before))
 
 
 def _step_at(levels: Levels, place: int, start: int, noise: Noise) -> Step:
@@ -143,9 +178,7 @@ def _step_at(levels: Levels, place: int, start: int, noise: Noise) -> Step:
     (before, before_variance), (after, after_variance) = _mean(levels[:place]), _mean(levels[place:])
     error = math.sqrt(before_variance + after_variance)
     difference = after - before
-    effect = max(noise.min_effect, noise.min_effect_us / math.exp(before))
-    bound = math.log1p(effect)
-    p = _NORMAL.cdf((bound - abs(difference)) / error) + _NORMAL.cdf((-bound - abs(difference)) / error)
+    p = _chance(before, after, error, noise)
     reach = _NORMAL.inv_cdf((1 + CONFIDENCE) / 2) * error
     return Step(
         index=start + place,
@@ -155,7 +188,7 @@ def _step_at(levels: Levels, place: int, start: int, noise: Noise) -> Step:
         high=math.exp(difference + reach),
         # Bonferroni's bound.
         p=min(1.0, p * (len(levels) - 1)),
-        min_effect=effect,
+        min_effect=_effect(before, noise),
     )
 
 

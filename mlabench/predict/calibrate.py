@@ -12,6 +12,7 @@ from mlabench.machine.ceilings import Ceilings
 from mlabench.predict.demand import Demand, demand_of
 from mlabench.predict.efficiency import Efficiency, Measured, fit_efficiency
 from mlabench.predict.hardware import Gpu
+from mlabench.predict.latency import UNKNOWN, Latency
 from mlabench.records.metrics import latency_us
 from mlabench.records.record import Record
 from mlabench.records.store import Run
@@ -21,9 +22,6 @@ LEAST_POINTS = 16
 
 INTERVAL = 0.9
 """Share of held-out points that the interval of a latency holds."""
-
-Latency = tuple[float | None, float | None, float | None]
-"""A latency in microseconds, and the ends of its interval."""
 
 Kernels = Mapping[str, Efficiency]
 """Kernels of one contract by name; a case is taken by the one that is predicted to be the fastest."""
@@ -87,7 +85,7 @@ class Calibration:
         """The time of a call and its interval; None on another GPU, and for what was not fitted."""
         fit, demand = self.fits.get(fitted_contract(case)), demand_of(case, self.ceilings, self.processors)
         if gpu.name != self.gpu or fit is None or demand is None:
-            return None, None, None
+            return UNKNOWN
         latency = _fastest(fit.kernels, demand).latency_us(demand)
         return latency, latency * fit.low, latency * fit.high
 
@@ -105,11 +103,17 @@ def fitted_contract(case: Case) -> str:
 
 
 def calibrate(run: Run, gpu: Gpu) -> Calibration:
-    """Fit the fastest kernel of each measured case of the run. Raises `UsageError` for too little to fit.
+    """Fit the fastest kernel of each measured case of the run. Raises `UsageError` for too little to fit,
+    and for a run under lasting load.
 
     Errors and intervals come from cases that a fit did not see: the cases are split in two by their ids, each half is
     predicted from the other. The fits that predict see all of them.
     """
+    if any(record.method == "sustained" for record in run.records):
+        raise UsageError(
+            f"{run.name} was measured under lasting load, where power sets the clock of each point: calibrate by a run "
+            "of bursts (--method graph); docs/tradeoff.md#sustained tables what lasting load changes"
+        )
     ceilings, processors = run.manifest.ceilings, run.manifest.fingerprint.processors
     if ceilings is None:
         raise UsageError(f"{run.name} holds no measured ceilings: it cannot calibrate")

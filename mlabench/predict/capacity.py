@@ -9,6 +9,7 @@ from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import costs_in_format
 from mlabench.predict.costs import counts_of
 from mlabench.predict.hardware import Gpu
+from mlabench.predict.latency import UNKNOWN, Latency
 from mlabench.predict.ranks import possible_tps
 from mlabench.predict.rows import Point, Row
 from mlabench.predict.stacks import Stack
@@ -16,7 +17,7 @@ from mlabench.predict.weights import Weights
 from mlabench.units import format_bytes
 
 if TYPE_CHECKING:
-    from mlabench.predict.calibrate import Calibration, Latency
+    from mlabench.predict.calibrate import Calibration
 
 DEFAULT_RESERVE = 0.1
 """Share of a GPU's memory kept for activations, workspaces and the runtime; vLLM's gpu_memory_utilization is 0.9."""
@@ -134,7 +135,7 @@ def _speed(setup: Setup, batch: int, calibration: "Calibration | None") -> Row:
     row |= _rates("floor", setup, batch, _sum(attention_us, rest_us))
     if calibration is None:
         return row
-    latency = _attention_us(setup, case, calibration) if batch else (None, None, None)
+    latency = _attention_us(setup, case, calibration) if batch else UNKNOWN
     row |= dict(zip(CALIBRATED_COLUMNS, latency, strict=True))
     middle, low, high = latency
     for name, attention in (("calibrated", middle), ("calibrated_slow", high), ("calibrated_fast", low)):
@@ -180,17 +181,23 @@ def _weights_floor_us(setup: Setup, batch: int) -> float | None:
     return ceilings.floor_us(round(read), round(weights.flops(batch) / setup.num_gpus), setup.point.case.dtype)
 
 
-def _attention_us(setup: Setup, case: Case, calibration: "Calibration") -> "Latency":
+def _attention_us(setup: Setup, case: Case, calibration: "Calibration") -> Latency:
     """Attention in all layers as a run's kernels do it; None with an indexer, and for a cache that they do not take."""
     if setup.stack.indexer or setup.point.held_in != case.dtype:
-        return None, None, None
+        return UNKNOWN
     sums = [0.0, 0.0, 0.0]
     for layers, tokens in setup.stack.attending(case.kv_len):
         for at, latency in enumerate(calibration.latency_us(replace(case, kv_len=tokens), setup.gpu)):
             if latency is None:
-                return None, None, None
+                return UNKNOWN
             sums[at] += layers * latency
     return sums[0], sums[1], sums[2]
+
+
+def least_tp(setup: Setup) -> int | None:
+    """The fewest GPUs for a replica that leave room beside the weights and the reserve; None where none do."""
+    tps = possible_tps(setup.point.case.variant)
+    return next((tp for tp in tps if setup.weights.bytes_per_gpu(tp, setup.point.dp) < _usable_bytes(setup)), None)
 
 
 def check_some_fit(setups: Sequence[Setup]) -> None:
@@ -200,10 +207,12 @@ def check_some_fit(setups: Sequence[Setup]) -> None:
     raise UsageError(_too_many_weights(setups[0]))
 
 
+def _usable_bytes(setup: Setup) -> float:
+    return (setup.gpu.memory_bytes or 0) * (1 - setup.reserve)
+
+
 def _too_many_weights(setup: Setup) -> str:
-    usable = (setup.gpu.memory_bytes or 0) * (1 - setup.reserve)
-    tps = possible_tps(setup.point.case.variant)
-    tp = next((tp for tp in tps if setup.weights.bytes_per_gpu(tp, setup.point.dp) < usable), None)
+    usable, tp = _usable_bytes(setup), least_tp(setup)
     more = "" if tp is None else f"--gpus-count {tp * setup.point.dp} --tp {tp}, or "
     held = format_bytes(setup.weights.bytes_per_gpu(setup.point.tp, setup.point.dp))
     return (

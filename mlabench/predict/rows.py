@@ -1,6 +1,7 @@
 """The rows of a prediction: models, GPUs, ranks and cases in every combination, and what each costs at least."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from mlabench.errors import UsageError
 from mlabench.machine.ceilings import Ceilings
 from mlabench.predict.alternatives import alternatives
 from mlabench.predict.cache_formats import AS_SERVED, costs_in_format
+from mlabench.predict.calibrated import calibrated_columns
 from mlabench.predict.costs import Costs, Counts, Work, counts_of
 from mlabench.predict.hardware import Gpu
 from mlabench.predict.presets import Model
@@ -27,7 +29,6 @@ Row = dict[str, Any]
 
 CASE_FIELDS = ("batch", "q_len", "kv_len", "kv_len_dist", "page_size", "dtype")
 SPEEDUPS = {name: f"floor_speedup_vs_{name}" for name in VARIANTS}
-LATENCY_COLUMNS = ("latency_us", "latency_us_low", "latency_us_high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,20 @@ def make_points(
     return tuple(points)
 
 
+def split_by_format(points: Sequence[Point]) -> tuple[tuple[Point, ...], tuple[tuple[Point, UsageError], ...]]:
+    """The points whose cache its format can hold, and the others, each with why not."""
+    held, others = [], []
+    for point in points:
+        variant = point.rank_variant
+        try:
+            costs_in_format(point.case, variant, point.held_in)
+        except UsageError as error:
+            others.append((point, error))
+        else:
+            held.append(point)
+    return tuple(held), tuple(others)
+
+
 def lacks_gqa(model: Model, axes: Mapping[str, Sequence[Value]]) -> bool:
     """Whether GQA is one of several variants asked for, and a sweep's 8 KV heads split the model's heads unevenly.
 
@@ -110,21 +125,20 @@ def predict_rows(
 ) -> Iterator[Row]:
     """A row for each point on each GPU, with a rank's bytes, FLOP and floor in one layer.
 
-    With a calibration, also the latency that a run's kernels would have; None on other GPUs than the run's, and for
-    tensors that none of its kernels took, a cache in another format among them. Raises `UsageError` for heads that do
-    not split, and for a format that cannot hold the cache.
+    With a calibration, also what `calibrated_columns` gives. Raises `UsageError` for heads that do not split, and for a
+    format that cannot hold the cache.
     """
     for point in points:
         case, variant = point.case, point.rank_variant
         counts, costs = counts_of(case), costs_in_format(case, variant, point.held_in)
-        work = costs.work(counts)
-        sizes, others = _sizes(point, costs, work), _other_work(point, counts)
+        work, others = costs.work(counts), _others(point)
+        sizes, other_work = _sizes(point, costs, work), _other_work(point, others, counts)
         for gpu in gpus:
             row = {"model": point.model.name, "gpu": gpu.name, **sizes, **_floor(work, gpu.ceilings, case.dtype)}
-            row |= _speedups(row["floor_us"], others, gpu.ceilings, case.dtype)
+            row |= _speedups(row["floor_us"], other_work, gpu.ceilings, case.dtype)
             if calibration:
-                latency = calibration.latency_us(point.rank_case, gpu) if point.held_in == case.dtype else [None] * 3
-                row |= dict(zip(LATENCY_COLUMNS, latency, strict=True))
+                in_dtype = point.held_in == case.dtype
+                row |= calibrated_columns(calibration, point.rank_case, others, gpu, in_dtype=in_dtype)
             yield row
 
 
@@ -172,18 +186,22 @@ def _floor(work: Work, ceilings: Ceilings, dtype: str) -> Row:
     return {"memory_us": memory_us, "compute_us": compute_us, "floor_us": max(memory_us, compute_us), "bound": bound}
 
 
-def _other_work(point: Point, counts: Counts) -> dict[str, Work | None]:
-    """Bytes and FLOP of the other variants at the same size; None for the point's own, and for what cannot be."""
-    case, found = point.case, alternatives(point.case.variant, point.case.phase)
-    work: dict[str, Work | None] = {}
-    for name, column in SPEEDUPS.items():
-        work[column] = None
-        if name in found and found[name] != case.variant:
-            try:
-                share = on_one_rank(found[name], point.tp)
-                work[column] = costs_in_format(case, share, point.held_in).work(counts)
-            except UsageError:
-                continue
+def _others(point: Point) -> dict[str, Variant]:
+    """A rank's share of the other variants at the same size, by name; what cannot be is left out."""
+    found = {}
+    for name, variant in alternatives(point.case.variant, point.case.phase).items():
+        if variant != point.case.variant:
+            with suppress(UsageError):
+                found[name] = on_one_rank(variant, point.tp)
+    return found
+
+
+def _other_work(point: Point, others: Mapping[str, Variant], counts: Counts) -> dict[str, Work | None]:
+    """Bytes and FLOP of the other variants; None for the point's own, and for a cache that the format cannot hold."""
+    work: dict[str, Work | None] = dict.fromkeys(SPEEDUPS.values())
+    for name, variant in others.items():
+        with suppress(UsageError):
+            work[SPEEDUPS[name]] = costs_in_format(point.case, variant, point.held_in).work(counts)
     return work
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from mlabench.errors import UsageError
@@ -29,8 +30,9 @@ LINE_KEYS = (
 """What can tell lines of one variant apart."""
 
 MOST_LINES = 21
-LONGEST_OF_TWO = 40
-"""Characters of a name up to which two of them stand side by side in the legend."""
+WIDEST_INCHES = 7.0
+WIDEST_OF_TWO_INCHES = 3.1
+"""What the legend's handles leave of a figure's width to a name, and where two names stand side by side."""
 
 LEGEND_ROW_INCHES = 0.25
 DASHES = ("-", "--", ":")
@@ -58,10 +60,11 @@ def plot_rows(rows: Sequence[Row], path: Path) -> None:
     if not 1 <= len(lines) <= MOST_LINES:
         raise UsageError(f"--plot would have {len(lines)} lines, and takes 1 to {MOST_LINES}: vary other axes")
     quantity = "latency_us" if all(row.get("latency_us") for row in rows) else "floor_us"
-    names = {values: _name(keys, held[0]) for values, held in lines.items()}
-    columns = 2 if max(map(len, names.values())) <= LONGEST_OF_TWO else 1
     with rc_context(RC):
-        figure = new_figure(4.0 + LEGEND_ROW_INCHES * -(-len(lines) // columns))
+        names = {values: _broken(_name(keys, held[0])) for values, held in lines.items()}
+        columns = 2 if max(map(_inches, names.values())) <= WIDEST_OF_TWO_INCHES else 1
+        broken = sum(name.count("\n") for name in names.values())
+        figure = new_figure(4.0 + LEGEND_ROW_INCHES * (-(-len(lines) // columns) + broken))
         axes = figure.subplots()
         looks = _looks(list(lines.values()))
         handles = [
@@ -99,6 +102,21 @@ def _name(keys: Sequence[str], row: Row) -> str:
     return ", ".join([" ".join(filter(None, words)), *(f"{key} {row[key]}" for key in others)])
 
 
+def _broken(name: str) -> str:
+    """The name, in several lines where it is wider than the legend."""
+    inches = _inches(name)
+    return name if inches <= WIDEST_INCHES else fill(name, int(len(name) * WIDEST_INCHES / inches))
+
+
+def _inches(text: str) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    # A dollar would begin a formula.
+    path = TextPath((0, 0), text.replace("$", "S"), RC["font.size"], FontProperties())
+    return float(path.get_extents().width) / 72
+
+
 def _looks(lines: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
     """A line's colour, marker and dashes: those of its variant in every figure, where no two lines share one."""
     kinds = [(line[0]["variant"], line[0]["form"]) for line in lines]
@@ -106,9 +124,11 @@ def _looks(lines: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
     if len(set(kinds)) == len(kinds):
         return [{"color": style.colour, "marker": style.marker, "linestyle": style.line} for style in own]
     count = len(STYLES)
+    # In grey the dashes tell lines of one variant apart, as long as the colours do not need them.
+    turns = [place // count if len(own) > count else kinds[:place].count(kinds[place]) for place in range(len(own))]
     return [
-        {"color": STYLES[place % count].colour, "marker": style.marker, "linestyle": DASHES[place // count % 3]}
-        for place, style in enumerate(own)
+        {"color": STYLES[place % count].colour, "marker": style.marker, "linestyle": DASHES[turn % len(DASHES)]}
+        for place, (style, turn) in enumerate(zip(own, turns, strict=True))
     ]
 
 
@@ -132,4 +152,4 @@ def _finish(axes: "Axes", rows: Sequence[Row], x: str, quantity: str) -> None:
     shared = [key for key in ("model", "gpu", "phase", "batch", "tp") if key != x and _count(rows, [key]) == 1]
     named = {"batch": "batch ", "tp": "tp "}
     axes.set_title(", ".join(f"{named.get(key, '')}{rows[0][key]}" for key in shared if rows[0][key] is not None))
-    axes.set_ylabel("floor of one layer" if quantity == "floor_us" else "predicted latency of one layer, 90% interval")
+    axes.set_ylabel("floor of one layer" if quantity == "floor_us" else "latency of one layer, 90% interval")

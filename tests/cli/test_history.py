@@ -40,8 +40,18 @@ def test_all_lists_the_points_without_a_step(
     assert "--all" not in output
 
 
+def test_many_runs_take_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_runs(folder / "many", [100.0] * 16 + [130.0] * 15)
+    assert call(monkeypatch, "history", "many") == 0
+    assert f" {8 * '▁'}{8 * '█'} " in capsys.readouterr().out
+
+
 def test_kernel_and_effect_choose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "history", "runs", "--kernel", "level") == 0
+    assert "1 point over 5 runs, 0 with a step" in capsys.readouterr().out
+    assert call(monkeypatch, "history", "runs", "--where", "batch == 7") == 0
     assert "1 point over 5 runs, 0 with a step" in capsys.readouterr().out
     assert call(monkeypatch, "history", "runs", "--min-effect", "0.5") == 0
     assert "0 with a step" in capsys.readouterr().out
@@ -76,6 +86,7 @@ def test_the_projects_runs_are_the_default(
         (["absent"], 2, "there is no folder absent"),
         (["runs/run-00"], 6, "no point was measured in two comparable runs of the 1 under runs/run-00"),
         (["runs", "--kernel", "other"], 2, "holds kernel 'other'"),
+        (["runs", "--where", "batch == 6"], 2, "--where 'batch == 6' keeps no case of the runs under runs"),
         (["runs", "--plot", "history.pdf"], 2, "name it history.png or history.svg"),
         (["runs", "--min-effect", "-1"], 2, "--min-effect -1.0 is no fraction of a time"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlabench.units import format_number
 from tests.cli.commands import ROOT, call
 
 BASELINE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
@@ -76,6 +77,24 @@ def test_a_calibration_tells_its_errors_apart(plan: Plan) -> None:
     output, errors = plan("--model", "llama-3.1-8b", "--calibrate", str(BASELINE))
     assert "attention as the run's kernels take it" in output
     assert "over 451 cases" in errors
+    assert errors.count("\n") == 1
+    (row,) = plan.rows("--model", "llama-3.1-8b", "--calibrate", str(BASELINE))
+    slow, fast = (format_number(row[f"calibrated_{end}_tokens_per_s"]) for end in ("slow", "fast"))
+    assert f" {slow} to {fast} " in output
+    _, errors = plan("--model", "llama-3.1-8b", "--calibrate", str(BASELINE), "-v")
+    assert "grouped: mean error by regime" in errors
+
+
+def test_no_interval_is_shown_of_what_is_not_known(plan: Plan) -> None:
+    output, _ = plan(*EIGHT, "--model", "deepseek-v3.2", "--calibrate", str(BASELINE))
+    (row,) = [line for line in output.splitlines() if "deepseek-v3.2" in line]
+    assert row.split()[-2:] == ["–", "–"]
+
+
+def test_a_format_that_one_model_does_not_hold_leaves_it_out(plan: Plan) -> None:
+    output, errors = plan(*EIGHT, "--model", "llama-3.1-8b", "--cache-format", "fp8_656", "-f", "json")
+    assert [row["model"] for row in json.loads(output)] == ["deepseek-v3"]
+    assert "--cache-format fp8_656 does not hold llama-3.1-8b gqa-8: left out" in errors
 
 
 def test_bytes_of_weights_do_for_a_model_of_your_own(plan: Plan, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from mlabench.cases.case import Case
 from mlabench.records.metrics import latency_us
 from mlabench.records.store import load_run
+from mlabench.units import format_latency, format_ratio_range
 from tests.cli.commands import ROOT, call
 
 BASELINE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
@@ -121,11 +124,12 @@ def test_crossovers_are_a_list_of_their_own(predict: Predict) -> None:
     output, _ = predict("--model", "deepseek-v3", "--crossovers")
     assert "compute-bound from 109 heads" in output
     assert "up to 171 new tokens behind a long prefix" in output
+    assert "kv_len: where floors cross" in output
 
 
 def test_a_calibration_adds_latencies_and_tells_its_errors_apart(predict: Predict) -> None:
     arguments = ("--model", "deepseek-v3", "-a", "batch=128", "-a", "kv_len=8192", "--calibrate", str(BASELINE))
-    output, errors = predict(*arguments, "--gpu", "h200", "--gpu", "a100", "--format", "json")
+    output, errors = predict(*arguments, "--gpu", "h200", "--gpu", "a100", "--format", "json", "--verbose")
     h200, a100 = json.loads(output)
     assert h200["latency_us_low"] < h200["latency_us"] < h200["latency_us_high"]
     assert h200["latency_us"] == pytest.approx(measured_us(), rel=0.15)
@@ -135,8 +139,61 @@ def test_a_calibration_adds_latencies_and_tells_its_errors_apart(predict: Predic
     assert " a thousand merged rows" in errors
     assert "% while expanding" in errors
     assert "over 451 cases, each predicted from the half that it is not in: compute " in errors
-    table, _ = predict(*arguments)
-    assert "90% interval" in table
+    table, errors = predict(*arguments)
+    assert errors.count("\n") == 1, "all but one line is asked for"
+    header, row = (next(line for line in table.splitlines() if start in line) for start in ("90% interval", "deepseek"))
+    assert "vs gqa" in header
+    assert format_latency(measured_us()) in row
+    ratio = format_ratio_range(*(h200[f"latency_speedup_vs_gqa{end}"] for end in ("", "_low", "_high")))
+    assert ratio in row
+    assert "measured: the median of the run's fastest kernel" in table
+    between, _ = predict("--model", "deepseek-v3", "-a", "kv_len=8000", "--calibrate", str(BASELINE))
+    assert "measured" not in between
+
+
+def test_contracts_with_too_few_cases_are_named(predict: Predict, tmp_path: Path) -> None:
+    run = load_run(BASELINE)
+    kept = [line for record, line in zip(run.records, lines_of(BASELINE), strict=True) if is_kept(record.case)]
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "manifest.json").write_bytes((BASELINE / "manifest.json").read_bytes())
+    (tmp_path / "few" / "records.jsonl").write_text("".join(kept))
+    _, errors = predict("--model", "deepseek-v3", "--calibrate", str(tmp_path / "few"))
+    few = sum(record.case.variant.form == "recompute" and is_kept(record.case) for record in run.records)
+    assert f"; too few to fit: {few} of mla_recompute" in errors.splitlines()[-1]
+
+
+def lines_of(run: Path) -> list[str]:
+    return (run / "records.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+def is_kept(case: Case) -> bool:
+    """Whether it is no recomputing one, but for those at batch 1."""
+    return case.variant.form != "recompute" or (case.batch == 1 and case.variant.num_q_heads == 16)
+
+
+def test_a_model_that_one_gpu_cannot_hold_is_named(predict: Predict) -> None:
+    output, _ = predict("--model", "deepseek-v3", "--model", "llama-3.1-8b", "--tp", "1,8")
+    (line,) = [line for line in output.splitlines() if line.startswith("No room")]
+    assert "deepseek-v3 at tp 1 (671 GB of h200-sxm's 141 GB; enough from tp 8 on)" in line
+    assert "llama" not in line
+    assert "No room" not in predict("--model", "deepseek-v3", "--tp", "8")[0]
+    output, _ = predict("--model", "all")
+    assert re.search(r"; deepseek-v3.2 at tp 1 \(.*\) and \d+ more\.", output)
+
+
+def test_a_format_that_one_model_does_not_hold_leaves_it_out(predict: Predict) -> None:
+    arguments = ("--model", "deepseek-v3", "--model", "llama-3.1-8b", "--cache-format", "fp8_656,float8")
+    output, errors = predict(*arguments, "-f", "json")
+    assert [(row["model"], row["cache_format"]) for row in json.loads(output)] == [
+        ("deepseek-v3", "fp8_656"), ("deepseek-v3", "float8"), ("llama-3.1-8b", "float8")
+    ]  # fmt: skip
+    assert errors == "mlabench: warning: --cache-format fp8_656 does not hold llama-3.1-8b gqa-8: left out\n"
+    _, errors = predict("--model", "llama-3.1-8b", "--cache-format", "fp8_656", code=2)
+    assert "which GQA-8 (32 heads) does not cache: take" in errors
+    _, errors = predict("-a", "scope=core,layer", "--model", "deepseek-v3", "--cache-format", "float8")
+    assert "does not hold deepseek-v3 mla absorbed layer: left out" in errors
+    _, errors = predict("--model", "llama-3.1-8b", "--tp", "3", "--cache-format", "float8", code=2)
+    assert "choose among 1, 2, 4" in errors
 
 
 def test_layers_are_calibrated_by_layers(predict: Predict) -> None:
@@ -162,6 +219,7 @@ def test_crossovers_of_a_run_stand_beside_what_is_predicted(predict: Predict) ->
     crossing = sum(bool(row["measured"]) for row in rows)
     assert f" of {crossing} (" in errors.splitlines()[-1]
     table, _ = predict(*arguments, *some)
+    assert "floors, without --calibrate, cross at shorter lengths" in table
     lines = [line.split() for line in table.splitlines() if "varied" in line]
     assert len(lines) == 6
     assert sum("from" in line for line in lines) >= crossing
@@ -233,7 +291,7 @@ def test_bad_input_is_one_line(predict: Predict, arguments: tuple[str, ...], com
     ("run", "complaint"),
     [
         ("decode", "decode has no absorbed MLA beside another variant at 3 lengths or more where batch == 7"),
-        ("decode-sustained", "at most 12 measured cases of one kind of kernel"),
+        ("decode-sustained", "was measured under lasting load"),
     ],
 )
 def test_a_run_that_tells_no_crossover_is_named(predict: Predict, run: str, complaint: str) -> None:
@@ -248,10 +306,10 @@ def test_a_long_table_is_plain_and_has_every_row(predict: Predict) -> None:
     short, long = ([line.split() for line in predict(*arguments, "-a", axis)[0].splitlines()] for axis in AXES)
     rule = next(at for at, line in enumerate(long) if set("".join(line)) == {"─"})
     assert long[rule - 1] in short
-    assert len(long[rule + 1 :]) == 600 + 2
+    assert len(long[rule + 1 :]) == 600 + 3
     assert [line for line in short if line[:1] == ["deepseek-v3"]] == long[rule + 1 : rule + 3]
     assert long[-1] in short
-    assert " ".join(long[-1]).startswith("A floor is no time")
+    assert " ".join(long[-2]).startswith("A floor is no time")
 
 
 def test_brackets_in_a_name_are_no_markup(predict: Predict, tmp_path: Path) -> None:

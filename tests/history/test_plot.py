@@ -8,7 +8,7 @@ from mlabench.errors import UsageError
 from mlabench.history.plot import MOST_PANELS, plot_trends
 from mlabench.history.series import gather
 from mlabench.history.steps import find_trends
-from tests.factories import make_case
+from tests.factories import CEILINGS, make_case
 from tests.history.runs import write_runs
 
 
@@ -17,8 +17,29 @@ def test_a_panel_names_its_point_and_its_steps(tmp_path: Path) -> None:
     path = tmp_path / "history.svg"
     plot_trends(find_trends(gather(tmp_path).series), path)
     text = path.read_text()
-    for told in ("MLA absorbed (128 heads) batch 1", "synthetic_torch", "1.3x", "2026-01-01", "2026-01-03"):
+    for told in ("MLA absorbed (128 heads) batch 1 kv_len 4096", "1.3x", "2026-01-01", "2026-01-03"):
         assert f"<!-- {told}" in text
+    assert "from run-02, 2026-01-03 12:00: commit" in text
+    assert "Synthetic H200, 700 W, graph, cold cache, synthetic_torch, bfloat16" in text
+    assert "hollow" not in text
+
+
+def test_what_all_panels_share_is_said_once(tmp_path: Path) -> None:
+    write_runs(tmp_path, [100.0, 100.0], kernel="one")
+    write_runs(tmp_path, [100.0, 100.0], [make_case(dtype="float16")], first_day=5, kernel="other")
+    path = tmp_path / "history.svg"
+    plot_trends(find_trends(gather(tmp_path).series), path)
+    text = path.read_text()
+    assert text.count("Synthetic H200") == 1
+    for told in ("<!-- one -->", "<!-- other -->", "<!-- bfloat16 -->", "<!-- float16 -->"):
+        assert text.count(told) == 1
+
+
+def test_disturbed_runs_are_hollow_and_said_to_be(tmp_path: Path) -> None:
+    write_runs(tmp_path, [100.0, 100.0], throttled=True, run={"ceilings": CEILINGS["cuda"]})
+    path = tmp_path / "history.svg"
+    plot_trends(find_trends(gather(tmp_path).series), path)
+    assert "hollow: disturbed runs" in path.read_text()
 
 
 def test_the_same_runs_give_the_same_file(tmp_path: Path) -> None:
@@ -34,7 +55,7 @@ def test_only_as_many_panels_as_are_read_are_drawn(tmp_path: Path) -> None:
     path = tmp_path / "history.svg"
     plot_trends(find_trends(gather(tmp_path).series), path)
     text = path.read_text()
-    assert text.count("<!-- synthetic_torch -->") == MOST_PANELS
+    assert text.count("<!-- MLA absorbed (128 heads) batch") == MOST_PANELS
     assert f"{MOST_PANELS} of {MOST_PANELS + 2} points" in text
 
 

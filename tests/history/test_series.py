@@ -85,6 +85,16 @@ def test_kernels_are_chosen_by_name_or_backend(tmp_path: Path) -> None:
         gather(tmp_path, ["a", "c"])
 
 
+def test_cases_are_chosen_by_an_expression(tmp_path: Path) -> None:
+    write_runs(tmp_path, [100.0, 100.0], [make_case(batch=2), make_case(batch=3)])
+    write_runs(tmp_path, [100.0], [make_case(batch=4)], first_day=9)
+    gathered = gather(tmp_path, where="batch > 2")
+    assert [one.case.batch for one in gathered.series] == [3]
+    assert gathered.single == 1
+    with pytest.raises(UsageError, match="keeps no case of the runs under"):
+        gather(tmp_path, where="batch > 4")
+
+
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         gather(tmp_path / "absent")

@@ -39,6 +39,9 @@ def trend_of(folder: Path, levels_us: list[float]) -> Trend:
         ([100] * 4 + [120] * 4 + [100] * 4, [4, 8]),
         ([100] * 3 + [120] * 3 + [150] * 3, [3, 6]),
         ([100] * 9 + [120], [9]),
+        ([100] * 6 + [115] * 3 + [100] * 7, [6, 9]),
+        ([100] * 9 + [120] + [100] * 6, [9, 10]),
+        ([100] * 2 + [90] + [100] * 20 + [120] * 2 + [100] * 4, [2, 3, 23, 25]),
     ],
 )
 def test_steps_are_found_where_they_are(levels: list[float], places: list[int], tmp_path: Path) -> None:
@@ -74,10 +77,10 @@ def test_the_noise_of_a_series_counts(tmp_path: Path) -> None:
     assert find_trends(gather(tmp_path).series)[0].steps == ()
 
 
-@pytest.mark.parametrize("sd", [SD, 2 * SD])
-def test_unchanged_code_hardly_ever_steps(sd: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("runs", "sd"), [(8, SD), (8, 2 * SD), (24, SD)])
+def test_unchanged_code_hardly_ever_steps(runs: int, sd: float, tmp_path: Path) -> None:
     cases = [make_case(batch=batch) for batch in range(1, 41)]
-    write_runs(tmp_path, [100.0] * 8, cases)
+    write_runs(tmp_path, [100.0] * runs, cases)
     generator = random.Random(1)
     series = []
     for one in gather(tmp_path).series:

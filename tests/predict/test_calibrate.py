@@ -160,9 +160,10 @@ def test_too_few_points_are_refused(kept: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["decode-sustained", "layer-sustained"])
-def test_short_runs_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"^{name} has at most .* measured cases of one kind of kernel"):
+def test_runs_under_lasting_load_are_refused_with_where_their_times_are(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name} was measured under lasting load.*docs/tradeoff.md#sustained"):
         calibration(name)
+    assert "\n## Sustained\n" in (BASELINES.parents[2] / "docs" / "tradeoff.md").read_text(encoding="utf-8")
 
 
 def test_a_run_without_ceilings_is_refused() -> None:

@@ -22,8 +22,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     make = predicted.new_figure
     monkeypatch.setattr(predicted, "new_figure", lambda *size: kept.append(make(*size)) or kept[-1])
 
-    def draw(*models: str, tps: tuple[int, ...] = (1,), **axes: tuple[Value, ...]) -> Any:
-        points = make_points(choose_models(models) or (NO_MODEL,), axes, tps=tps)
+    def draw(*models: str, file: Path | None = None, tps: tuple[int, ...] = (1,), **axes: tuple[Value, ...]) -> Any:
+        points = make_points(choose_models(models, file) or (NO_MODEL,), axes, tps=tps)
         predicted.plot_rows(list(predict_rows(points, choose_gpus(["h200"]))), tmp_path / "plot.svg")
         return kept[-1].axes[0]
 
@@ -49,6 +49,25 @@ def test_names_tell_what_differs_and_no_more(drawn: Any) -> None:
         *("llama-3.1-405b gqa-8, batch 1", "llama-3.1-405b gqa-8, batch 8"),
     ]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == 4
+
+
+def test_lines_of_one_variant_are_told_apart_in_grey(drawn: Any) -> None:
+    axes = drawn("deepseek-v3", "llama-3.1-405b", batch=(1, 8), kv_len=(1024, 2048, 4096))
+    looks = [(line.get_marker(), line.get_linestyle()) for line in axes.get_lines()]
+    assert len(set(looks)) == 4
+
+
+@pytest.mark.parametrize(("letters", "broken"), [(16, False), (24, False), (200, True)])
+def test_the_legend_stays_in_the_figure(drawn: Any, tmp_path: Path, letters: int, broken: bool) -> None:
+    models = tmp_path / "models.toml"
+    one = '["{}"]\nvariant = "mqa"\nnum_layers = 3\nnum_q_heads = 4\nhead_dim = 16\n'
+    models.write_text("".join(one.format(letter * letters) for letter in "mw"))
+    axes = drawn(file=models, batch=(1, 128), kv_len=(1024, 2048, 4096))
+    (legend,) = axes.figure.legends
+    box, whole = legend.get_window_extent(), axes.figure.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 < box.y1 <= whole.y1
+    assert any("\n" in name for name in names(axes)) == broken
 
 
 def test_ranks_lie_along_x_where_they_vary_most(drawn: Any) -> None:

@@ -1,0 +1,50 @@
+"""Models whose weights leave no room on the GPUs that a prediction splits their heads over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlabench.errors import UsageError
+from mlabench.predict.capacity import Setup, least_tp
+from mlabench.predict.hardware import Gpu
+from mlabench.predict.rows import Point
+from mlabench.predict.weights import weights_of
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """A model that is too large for one GPU of `tp`, beside a plan's reserve; and the least `tp` for which it is not.
+
+    `least_tp` is None where no number of GPUs that splits the heads is enough.
+    """
+
+    model: str
+    gpu: str
+    tp: int
+    weights_bytes_per_gpu: float
+    memory_bytes: float
+    least_tp: int | None
+
+
+def too_large(points: Sequence[Point], gpus: Sequence[Gpu]) -> tuple[TooLarge, ...]:
+    """The models, GPUs and `tp` of the points that do not go together, each once.
+
+    Left out are models and GPUs of which the weights or the memory are not known.
+    """
+    one_each = {(point.model.name, point.tp, point.dp, gpu.name): (point, gpu) for point in points for gpu in gpus}
+    found = (_too_large(point, gpu) for point, gpu in one_each.values())
+    return tuple(dict.fromkeys(each for each in found if each))
+
+
+def _too_large(point: Point, gpu: Gpu) -> TooLarge | None:
+    name, memory_bytes = point.model.name, gpu.memory_bytes
+    if name is None or memory_bytes is None:
+        return None
+    try:
+        setup = Setup(point, gpu, weights_of(point.model))
+        if setup.free_bytes_per_gpu > 0:
+            return None
+        held = setup.weights.bytes_per_gpu(point.tp, point.dp)
+        return TooLarge(name, gpu.name, point.tp, held, memory_bytes, least_tp(setup))
+    except UsageError:
+        # Nobody says how many bytes the weights, or attention's share of them, are.
+        return None
