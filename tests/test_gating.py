@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 
 from mlabench.cli.app import app
 from mlabench.errors import ExitCode
+from mlabench.measure.config import load_config
+from mlabench.measure.kernels import KERNELS
+from mlabench.measure.plan import estimate_memory_bytes, make_points
+from mlabench.records.store import read_manifest
 from mlabench.verdict.compare import MIN_SAMPLES, Verdict
 from mlabench.verdict.comparison import settings_of
 from mlabench.verdict.gate import GateResult
@@ -26,14 +31,20 @@ GUIDE = ROOT / "docs" / "gating.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
 WORKFLOW = ROOT / "docs" / "examples" / "mlabench-gate.yml"
 
+PULL_CASES = ROOT / "docs" / "examples" / "mlabench-gate.toml"
+
 STAND_IN = """#!/bin/bash
+echo "$*" >> "$CALLED"
 case "$*" in
-  "gate --static"*) ;;
+  "gate --static"* | "gate --ab"* | "gate --dry-run"*) ;;
   sweep*) while [ "$1" != --out ]; do shift; done; mkdir -p "$(dirname "$2")"; cp -r "$STORED_RUN" "$2" ;;
   *) exec "$PYTHON" -m mlabench "$@" ;;
 esac
 """
-"""A `mlabench` that measures nothing and compiles nothing: its sweep copies a stored run; all else is the real one."""
+"""A `mlabench` that measures nothing and compiles nothing: its sweep copies a stored run; all else is the real one.
+
+What it was called with is noted.
+"""
 
 
 def table(heading: str) -> dict[str, list[str]]:
@@ -127,16 +138,52 @@ def commands() -> list[list[str]]:
     return [
         shlex.split(line)[1:]
         for script in steps().values()
-        for line in script.splitlines()
+        for line in script.replace("\\\n", " ").splitlines()
         if line.startswith("mlabench ")
     ]
 
 
+def variable(name: str) -> str:
+    """What the workflow sets a variable of its scripts to."""
+    (value,) = re.findall(rf"^  {name}: (\S+)(?: #.*)?$", WORKFLOW.read_text(encoding="utf-8"), re.M)
+    return str(value)
+
+
 def test_the_workflow_has_its_steps_and_no_expression_in_a_script() -> None:
-    assert [words[:2] for words in commands()] == [["gate", "--static"], ["sweep", "--config"], ["gate", "$RUN"]]
+    assert [words[:2] for words in commands()] == [
+        ["gate", "--static"],
+        ["gate", "--ab"],
+        ["gate", "--dry-run"],
+        ["sweep", "--config"],
+        ["gate", "$RUN"],
+    ]
     assert not [script for script in steps().values() if "${{" in script]
     text = WORKFLOW.read_text(encoding="utf-8")
     assert "\t" not in text and "fetch-depth: 0" in text and "actions/upload-artifact@" in text
+    assert "BASE: origin/${{ github.base_ref || 'main' }}\n" in text
+    assert commands()[1][1:3] == ["--ab", "$BASE"]
+
+
+@pytest.mark.parametrize("has_torch", [True, False])
+def test_the_workflow_keeps_the_runners_own_torch_and_else_takes_the_pinned_one(
+    tmp_path: Path, has_torch: bool
+) -> None:
+    """Stored runs are of the runner's software, which the pins would exchange."""
+    called, folder = tmp_path / "called", tmp_path / "bin"
+    pip = tmp_path / ".venv" / "bin" / "pip"
+    for path in (folder / "python3", pip):
+        path.parent.mkdir(parents=True)
+        path.write_text(f'#!/bin/bash\necho "$*" >> {called}\n[ "$1" != -c ] || exit {int(not has_torch)}\n')
+        path.chmod(0o755)
+    pip.write_text(f'#!/bin/bash\necho "pip $*" >> {called}\n')
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "GITHUB_PATH": str(tmp_path / "path")}
+    script = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps()["Install"]]
+    subprocess.run(script, cwd=tmp_path, env=environment, check=True, timeout=60)
+    make, _, install = called.read_text().splitlines()
+    assert make == "-m venv --system-site-packages .venv"
+    assert install == f"pip install --quiet {'' if has_torch else '-c constraints.txt '}-e ."
+    assert (tmp_path / "path").read_text() == f"{tmp_path}/.venv/bin\n"
+    assert (ROOT / "constraints.txt").exists()
 
 
 def test_every_option_of_the_workflow_is_in_the_help(
@@ -150,11 +197,69 @@ def test_every_option_of_the_workflow_is_in_the_help(
 
 
 def test_the_workflows_sweep_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    (config,) = re.findall(r"^      CONFIG: (\S+)", WORKFLOW.read_text(encoding="utf-8"), re.M)
     monkeypatch.chdir(ROOT)
     (words,) = [words for words in commands() if words[0] == "sweep"]
-    asked = [config if word == "$CONFIG" else word for word in words]
+    asked = [variable("DRIFT_CONFIG") if word == "$DRIFT_CONFIG" else word for word in words]
     assert call(monkeypatch, *asked, "--device", "cpu", "--dry-run") == 0
+
+
+def test_the_cases_of_a_pull_request_run_every_kernel_of_the_suite_alone_and_in_a_layer() -> None:
+    assert variable("PULL_CONFIG") == str(PULL_CASES.relative_to(ROOT))
+    points = make_points(load_config(PULL_CASES).resolved("cuda", "graph", "cold"), "cuda")
+    assert f"{len(points)} points of every kernel" in TEXT
+    expected = {kernel.name for kernel in KERNELS if kernel.by_default}
+    for scope in ("core", "layer"):
+        assert {each.kernel.name for each in points if each.kernel and each.case.scope == scope} >= expected
+    assert max(map(estimate_memory_bytes, points)) < 24e9
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sources were copied without their repository")
+def test_the_cases_of_a_pull_request_are_taken(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": f"{clone / 'kernels'}:{SOURCES}"}
+    dry = ("gate", "--ab", "HEAD", "--config", str(PULL_CASES), "--device", "cpu", "--dry-run")
+    command = [sys.executable, "-m", "mlabench", *dry]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mla_prefill_torch" in done.stdout and "inconclusive" not in done.stdout
+
+
+def test_the_workflow_takes_the_machine_of_the_stored_runs_and_refuses_other_software_before_it_sweeps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    stored = (ROOT / variable("DRIFT_CONFIG")).with_suffix("")
+    machine = read_manifest(stored).fingerprint
+    monkeypatch.setattr("mlabench.cli.sweep_steps.choose_device", lambda _: "cuda")
+    monkeypatch.setattr("mlabench.cli.gate_plan.worker_fingerprint", lambda _: machine)
+    (words,) = [words for words in commands() if "--dry-run" in words]
+    asked = [variable("DRIFT_CONFIG") if word == "$DRIFT_CONFIG" else word for word in words]
+    assert call(monkeypatch, *asked) == 0
+    assert str(stored.relative_to(ROOT)) in capsys.readouterr().out.splitlines()
+    other = replace(machine, torch="0.0.0")
+    monkeypatch.setattr("mlabench.cli.gate_plan.worker_fingerprint", lambda _: other)
+    assert call(monkeypatch, *asked) == ExitCode.NO_BASELINE
+    assert "was measured on other terms" in capsys.readouterr().out
+
+
+def test_a_first_baseline_takes_three_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sweep.toml").write_text('device = "cpu"\nkernel = "mla_decode_torch"\n[axes]\nnum_q_heads = 4\nkv_len = 64\n')
+    found = re.findall(r"^    mlabench (sweep --config sweep\.toml .*)$", TEXT, re.M)
+    assert len(found) == 3
+    dry = ("gate", "--dry-run", "--config", "sweep.toml")
+    assert f"`mlabench {' '.join(dry)}`" in TEXT
+    assert call(monkeypatch, *dry) == ExitCode.NO_BASELINE
+    (device,) = re.findall(r"--out results/baselines/(\S+)/NAME", capsys.readouterr().err)
+    for command in found:
+        words = command.replace("YOUR-DEVICE", device).split()
+        assert call(monkeypatch, *words, "--sampling-s", "0.01", "--precision", "0.5") == 0
+    capsys.readouterr()
+    assert call(monkeypatch, *dry) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 baselines of this machine (")
 
 
 @pytest.mark.parametrize(
@@ -178,12 +283,14 @@ def test_the_workflows_scripts_run(tmp_path: Path, fields: dict, code: int, leve
     summary.write_text("# before\n")
     results = run_scripts(tmp_path, stored, summary)
 
-    static, sweep, gate = results
-    assert (static.returncode, sweep.returncode, gate.returncode) == (0, 0, code), gate.stderr
+    *others, gate = results
+    assert ([each.returncode for each in others], gate.returncode) == ([0] * 4, code), gate.stderr
+    ab = shlex.split((tmp_path / "called").read_text().splitlines()[1])
+    assert ab[:5] == ["gate", "--ab", "origin/main", "--config", "pull.toml"]
     assert gate.stdout.startswith(f"::{level} title=mlabench gate::gate: ")
     assert gate.stdout.rstrip().splitlines()[-1].startswith("gate: ")
     assert summary.read_text().startswith("# before\n### gate: ")
-    assert {path.name for path in (tmp_path / "work" / "gate").iterdir()} == {"junit.xml", "gate.json"}
+    assert {path.name for path in (tmp_path / "work" / "gate").iterdir()} == {"stored.xml", "stored.json"}
 
 
 def run_scripts(tmp_path: Path, stored: Path, summary: Path) -> list["subprocess.CompletedProcess[str]"]:
@@ -198,10 +305,14 @@ def run_scripts(tmp_path: Path, stored: Path, summary: Path) -> list["subprocess
         "PYTHON": sys.executable,
         "PYTHONPATH": SOURCES,
         "STORED_RUN": str(stored),
-        "CONFIG": "sweep.toml",
+        "CALLED": str(tmp_path / "called"),
+        "BASE": "origin/main",
+        "PULL_CONFIG": "pull.toml",
+        "DRIFT_CONFIG": "sweep.toml",
         "RUN": "results/runs/gate-1-1",
         "GITHUB_STEP_SUMMARY": str(summary),
     }
+    (tmp_path / "work" / "gate").mkdir()
     scripts = [script for script in steps().values() if re.search(r"^mlabench ", script, re.M)]
     bash = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"]
     return [

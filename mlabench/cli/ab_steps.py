@@ -10,6 +10,8 @@ import typer
 
 from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cases.case import ALLOWED, Case
+from mlabench.cli.ab_changes import Changes, find_changes
+from mlabench.cli.device_state import load_warnings
 from mlabench.cli.project import find_project
 from mlabench.cli.show import progress
 from mlabench.cli.sweep_steps import resolve
@@ -18,14 +20,14 @@ from mlabench.measure.base_kernels import TABLE, is_own, read_kernels
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.kernels import Kernel, all_kernels, find_kernel, find_kernels
 from mlabench.measure.plan import chosen_cases, make_points
-from mlabench.measure.side_by_side import Matchup, checkouts, match_up, run_side_by_side, same_sources
+from mlabench.measure.side_by_side import MakeSide, Matchup, checkouts, match_up, run_side_by_side, same_sources
 from mlabench.measure.sources import folder_of, package_of, root_of
 from mlabench.records.paired_ratio import MIN_BLOCKS, paired_ratio
 from mlabench.records.pairs import PAIRS_FOLDER, Pair, Plan
 from mlabench.records.store import load_run
 from mlabench.units import format_ratio_interval
 from mlabench.verdict.compare import Point
-from mlabench.verdict.comparison import warn_of_effect
+from mlabench.verdict.comparison import format_points, warn_of_effect
 from mlabench.verdict.interleaved import (
     LEAST_EFFECTS,
     MAX_S,
@@ -70,21 +72,38 @@ def run_ab(base_commit: str, asked: Asked) -> AbGateResult:
 
     Raises `UsageError`, and `typer.Exit` when interrupted.
     """
-    settings = _resolve(asked)
-    every = make_points(settings, settings.device)
-    points = [(point.case, point.kernel) for point in every if point.kernel]
-    if not points:
-        raise UsageError("none of the chosen kernels takes any of the cases: choose others with --kernel or -a")
+    settings = resolve_asked(asked)
     with checkouts() as side:
-        matchups = [match_up(case, side(kernel, base_commit), side(kernel, None)) for case, kernel in points]
-        gone, warnings = _gone(settings, matchups, tuple(dict.fromkeys(point.case for point in every)))
+        matchups = match_commit(settings, base_commit, side)
+        gone, warnings = _gone(settings, matchups, chosen_cases(settings))
         measured = _measure(settings, matchups, asked)
+        pairs = zip(matchups, measured.pairs, strict=True)
+        changes = find_changes(matchups, [matchup for matchup, pair in pairs if pair.candidate.status == "ok"])
+    warnings = (*measured.warnings, *warnings, *filter(None, (changes.warning,)))
     commit = measured.pairs[0].base.commit or base_commit
     name = commit[:12] if commit.startswith(base_commit) else f"{base_commit} ({commit[:12]})"
     judged = judge_pairs(measured.pairs, measured.gpu_state, allow_new=asked.allow_new)
     told = plan_settings(measured.plan)
     told = replace(told, others={**told.others, "allow_new": asked.allow_new})
-    return AbGateResult(AT_HAND, (name,), told, (*gone, *judged), (*measured.warnings, *warnings))
+    return AbGateResult(AT_HAND, (name,), told, (*gone, *judged), warnings, blind_spot=blind_spot(changes, settings))
+
+
+def match_commit(settings: SweepConfig, base_commit: str, side: MakeSide) -> list[Matchup]:
+    """Every chosen kernel against itself at the commit, on every case that it takes. Raises `UsageError`."""
+    points = [(point.case, point.kernel) for point in make_points(settings, settings.device) if point.kernel]
+    if not points:
+        raise UsageError("none of the chosen kernels takes any of the cases: choose others with --kernel or -a")
+    return [match_up(case, side(kernel, base_commit), side(kernel, None)) for case, kernel in points]
+
+
+def blind_spot(changes: Changes, settings: SweepConfig) -> str:
+    """What leaves the gate without an answer: files that differ and are not run.
+
+    Where kernels were chosen by name the others were left out on purpose, as long as any file that differs was run.
+    """
+    if not changes.unrun or (settings.kernel and changes.num_run):
+        return ""
+    return f"no point runs {len(changes.unrun)} of {changes.num_run + len(changes.unrun)} files that differ"
 
 
 def run_sides(base: str, candidates: Sequence[str], asked: Asked) -> AbResult:
@@ -96,7 +115,7 @@ def run_sides(base: str, candidates: Sequence[str], asked: Asked) -> AbResult:
     base_kernel = find_kernel(base_name)
     others = _find_others(base_kernel, candidates)
     names = tuple(dict.fromkeys((base_kernel.name, *(kernel.name for kernel, _ in others))))
-    settings = replace(_resolve(asked), kernel=names)
+    settings = replace(resolve_asked(asked), kernel=names)
     cases = _cases_of(settings, base_kernel)
     with checkouts() as side:
         sides = [side(kernel, commit) for kernel, commit in ((base_kernel, base_commit), *others)]
@@ -131,7 +150,8 @@ def _find_others(base: Kernel, texts: Sequence[str]) -> list[tuple[Kernel, str |
     return others
 
 
-def _resolve(asked: Asked) -> SweepConfig:
+def resolve_asked(asked: Asked) -> SweepConfig:
+    """The settings of a comparison in turns. Raises `UsageError`."""
     settings = resolve(asked.config, merge_axes(map(parse_axis, asked.axes)), asked.given or {})
     if settings.method == "sustained":
         raise UsageError("method 'sustained' runs for seconds and cannot be interleaved: choose graph or events")
@@ -178,7 +198,8 @@ def _warnings(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) 
         f"the kernels' sources are the same on both sides: every file of {package}"
         for package in same_sources(matchups)
     ]
-    return (*same, *warn_of_effect(asked.min_effect, LEAST_EFFECTS[settings.device][0], settings.device))
+    effect = warn_of_effect(asked.min_effect, LEAST_EFFECTS[settings.device][0], settings.device)
+    return (*same, *effect, *load_warnings(settings.device))
 
 
 def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -> Measured:
@@ -193,7 +214,7 @@ def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -
     folder = find_project().runs_folder / PAIRS_FOLDER.name
     path = asked.out or folder / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.device}"
     if not asked.quiet:
-        typer.echo(f"mlabench: {pairs_to_come} points on the {settings.device} device, into {path}", err=True)
+        typer.echo(f"mlabench: {format_points(pairs_to_come)} on the {settings.device} device, into {path}", err=True)
     try:
         with progress(pairs_to_come, quiet=asked.quiet) as shown:
             pairs = run_side_by_side(

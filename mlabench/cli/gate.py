@@ -11,6 +11,7 @@ from mlabench.errors import UsageError
 from mlabench.verdict.noise import NOISE
 
 if TYPE_CHECKING:
+    from mlabench.cli.ab_steps import Asked
     from mlabench.verdict.gate import GateResult
 
 _STORED_EFFECTS = ", ".join(f"{noise.min_effect} on {device}" for device, noise in NOISE.items())
@@ -98,7 +99,16 @@ def gate(
     static: Annotated[
         bool,
         typer.Option(
-            "--static", help="Compare what the kernels compile to instead of a run; takes --baseline, --json."
+            "--static",
+            help="Compare what the kernels compile to instead of a run; takes --baseline and outputs but --junit.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Measure nothing: of --ab show the points; else whether a sweep to come, named as with --ab, has "
+            "baselines of this machine and software.",
         ),
     ] = False,
 ) -> None:
@@ -108,13 +118,14 @@ def gate(
     on a GPU finds slow-downs of 2%; with --static their machine code is compared, without a GPU.
 
     Exit codes: 0 pass; 1 regression (slower, missing, no longer measured, or an exact count changed); 2 usage error;
-    3 inconclusive, or a kernel without a baseline fails; 4 baseline missing, or of another machine, software or method;
-    5 a kernel is incorrect; 6 nothing was measured. Where several apply, the first of 2, 4, 5, 6, 1, 3, 0.
+    3 inconclusive, a kernel without a baseline fails, or no point runs what differs from the commit of --ab;
+    4 baseline missing, or of another machine, software or method; 5 a kernel is incorrect; 6 nothing was measured.
+    Where several apply, the first of 2, 4, 5, 6, 1, 3, 0.
 
     Example: mlabench gate results/runs/today --baseline results/baselines/nvidia-h200/decode
     """
     stored = {"a run": current, "--baseline": baseline, "--allow-missing": allow_missing}
-    ab = {
+    cases = {
         "--axis": axis,
         "--model": model,
         "--kernel": kernel,
@@ -125,28 +136,24 @@ def gate(
         "--cache": cache,
         "--where": where,
         "--seed": seed,
-        "--allow-new": allow_new,
-        "--max-s": max_s,
-        "--out": out,
-        "--quiet": quiet,
     }
-    outputs = {"--all": show_all, "--markdown": markdown_path, "--junit": junit_path, "--github": github}
+    turns = {"--allow-new": allow_new, "--max-s": max_s, "--out": out, "--quiet": quiet}
+    ab = {**cases, **turns}
+    outputs = {"--all": show_all, "--json": json_path, "--markdown": markdown_path, "--junit": junit_path}
+    targets = {"json": json_path, "markdown": markdown_path, "junit": junit_path, "github": "-" if github else None}
     if static:
-        others = {
-            **stored,
-            "--baseline": None,
-            "--min-effect": min_effect,
-            **outputs,
-            "--ab": ab_commit,
-            **ab,
-            "--quiet": None,
-        }
+        others = {**stored, **ab, **outputs, "--min-effect": min_effect, "--ab": ab_commit, "--dry-run": dry_run}
+        others |= dict.fromkeys(("--baseline", "--json", "--markdown", "--quiet"))
         _refuse(others, "--static does not take {}: it compares machine code and no times")
-        _gate_static(baseline or (), json_path, quiet=quiet)
-    if ab_commit is None:
-        _refuse(ab, "{} goes with --ab COMMIT: a stored run has been measured already")
-    else:
+        _gate_static(baseline or (), targets, quiet=quiet)
+    if dry_run:
+        _refuse({"a run": current, **outputs}, "--dry-run does not take {}: it judges nothing")
+    if ab_commit is not None:
         _refuse(stored, "--ab does not take {}: it measures both sides itself")
+    elif dry_run:
+        _refuse(turns, "{} goes with --ab COMMIT, which takes turns")
+    else:
+        _refuse(ab, "{} goes with --ab COMMIT: a stored run has been measured already")
     # Here, so that the help of any command stays quick.
     from mlabench.cli.outputs import check_targets, deliver, refusals_to
     from mlabench.cli.project import find_project
@@ -154,12 +161,14 @@ def gate(
     from mlabench.verdict.gate import run_gate
     from mlabench.verdict.outputs import GATE_FORMATS, GATE_REFUSALS
 
-    targets = {"json": json_path, "markdown": markdown_path, "junit": junit_path, "github": "-" if github else None}
     check_targets(targets)
     with refusals_to(targets, GATE_REFUSALS):
+        project = find_project()
+        against = baseline or project.values.get("baseline", ())
+        if dry_run:
+            _plan(ab_commit, ab, against)
+            return
         if ab_commit is None:
-            project = find_project()
-            against = baseline or project.values.get("baseline", ())
             result = run_gate(current or newest_run(project.runs_folder), against, min_effect, allow_missing)
         else:
             result = _measure(ab_commit, ab, min_effect)
@@ -173,13 +182,28 @@ def _refuse(options: Mapping[str, object], complaint: str) -> None:
 
 
 def _measure(commit: str, options: Mapping[str, Any], min_effect: float | None) -> "GateResult":
-    from mlabench.cli.ab_steps import Asked, run_ab
+    from mlabench.cli.ab_steps import run_ab
+
+    return run_ab(commit, _asked(options, min_effect))
+
+
+def _plan(commit: str | None, options: Mapping[str, Any], baselines: Sequence[Path]) -> None:
+    from mlabench.cli.gate_plan import plan_ab, plan_stored
+
+    if commit is None:
+        plan_stored(_asked(options), baselines)
+    else:
+        plan_ab(commit, _asked(options))
+
+
+def _asked(options: Mapping[str, Any], min_effect: float | None = None) -> "Asked":
+    from mlabench.cli.ab_steps import Asked
     from mlabench.verdict.interleaved import MAX_S
 
     given = {name: tuple(options[f"--{name}"]) for name in ("model", "kernel") if options[f"--{name}"]}
     given |= {name: options[f"--{name}"] for name in ("device", "method", "cache", "where", "seed")}
     dtype = [f"dtype={options['--dtype']}"] if options["--dtype"] else []
-    asked = Asked(
+    return Asked(
         (*(options["--axis"] or ()), *dtype),
         {name: value for name, value in given.items() if value is not None},
         options["--config"],
@@ -189,12 +213,11 @@ def _measure(commit: str, options: Mapping[str, Any], min_effect: float | None) 
         options["--allow-new"],
         quiet=options["--quiet"],
     )
-    return run_ab(commit, asked)
 
 
-def _gate_static(baselines: Sequence[Path], json_path: str | None, *, quiet: bool) -> NoReturn:
+def _gate_static(baselines: Sequence[Path], targets: Mapping[str, str | None], *, quiet: bool) -> NoReturn:
     from mlabench.cli.static_gate import run_static
 
     if len(baselines) > 1:
         raise UsageError("--static takes one --baseline")
-    raise typer.Exit(run_static(baselines[0] if baselines else None, json_path=json_path, quiet=quiet).value)
+    raise typer.Exit(run_static(baselines[0] if baselines else None, targets=targets, quiet=quiet).value)

@@ -7,7 +7,21 @@ from mlabench.errors import ExitCode
 from mlabench.verdict.compare import Point
 from mlabench.verdict.comparison import Comparison
 from mlabench.verdict.gate import GateResult
-from mlabench.verdict.outputs.rows import by_name, is_notable, note, plain, subject, tally, times, worst_first
+from mlabench.verdict.outputs.rows import (
+    by_name,
+    note,
+    passes,
+    plain,
+    remark,
+    subject,
+    tally,
+    times,
+    worst_first,
+    worth_a_row,
+)
+
+MOST_OF_A_PASS = 10
+"""Faster points that a gate lists if it passes: there is nothing to mend."""
 
 _STYLES = {ExitCode.PASS: "green", ExitCode.INCONCLUSIVE: "yellow"}
 
@@ -21,14 +35,20 @@ def print_result(result: Comparison, show_all: bool, sort: str = "ratio") -> Non
     show_all = show_all or bool(result.totals) or result.exit_code is ExitCode.NOTHING_MEASURED
     for warning in result.warnings:
         _line(f"warning: {plain(warning)}", "yellow")
-    listed = [point for point in result.points if show_all or is_notable(point)]
+    listed = list(result.points) if show_all else worth_a_row(result)
+    if passes(result) and not show_all:
+        # The last of a verdict are those that gained most.
+        listed = worst_first(listed)[-MOST_OF_A_PASS:]
     if listed:
         order = list if result.totals else by_name if sort == "name" else worst_first
         _print_table(order(listed))
     for line in result.totals:
         _line(line)
-    if quiet := [point for point in result.points if not (show_all or is_notable(point))]:
+    shown = {point.key for point in listed}
+    if quiet := [point for point in result.points if point.key not in shown]:
         _line(f"{tally(quiet)} (--all lists every point)")
+        if told := remark(quiet):
+            _line(f"warning: {told}", "yellow")
     if result.baselines:
         _line(plain(f"{result.current} against {', '.join(result.baselines)}"))
     code = result.exit_code

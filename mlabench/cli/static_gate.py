@@ -1,20 +1,20 @@
 """`mlabench gate --static`: hold what the kernels compile to against the stored inspection; no GPU is needed."""
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mlabench.cli.inspect import inspect_with_progress
-from mlabench.cli.outputs import STANDARD_OUTPUT, check_targets, refusals_to, write_output
+from mlabench.cli.outputs import GITHUB, STANDARD_OUTPUT, check_targets, refusals_to, write_output
 from mlabench.cli.show import console, print_table
+from mlabench.cli.static_outputs import HEADERS, STATIC_FORMATS, cells
 from mlabench.errors import ExitCode
-from mlabench.units import NOT_MEASURED, format_exact
+from mlabench.units import format_exact
 from mlabench.verdict.outputs import GATE_REFUSALS
 
 if TYPE_CHECKING:
-    from mlabench.machine_code.compare import Difference
     from mlabench.machine_code.static_gate import StaticResult
 
 SHOWN = 60
@@ -25,25 +25,28 @@ def run_static(
     baseline: Path | None = None,
     kernels: Sequence[str] = (),
     archs: Sequence[str] = (),
-    json_path: str | None = None,
+    targets: Mapping[str, str | None] = MappingProxyType({}),
     *,
     quiet: bool = False,
 ) -> ExitCode:
     """Inspect the kernels, print what differs from the baseline and the outcome, and return the exit code.
 
-    The baseline is by default the committed one of this Triton version. Raises `UsageError` for names that are unknown
-    and a JSON file that cannot be written, `MissingBaselineError` for a baseline that cannot be compared with.
+    The baseline is by default the committed one of this Triton version; `targets` are files by the name of a format.
+    Raises `UsageError` for names that are unknown and a file that cannot be written, `MissingBaselineError` for a
+    baseline that cannot be compared with.
     """
-    targets = {"json": json_path}
     check_targets(targets)
     with refusals_to(targets, GATE_REFUSALS):
         result = _inspect(baseline, kernels, archs, quiet=quiet)
-    if json_path == STANDARD_OUTPUT:
+    if targets.get(GITHUB):
+        sys.stdout.write(STATIC_FORMATS[GITHUB](result))
+    if any(target == STANDARD_OUTPUT for name, target in targets.items() if name != GITHUB):
         print(result.summary, file=sys.stderr)
     else:
         _print_result(result)
-    if json_path is not None:
-        write_output("json", json_path, json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
+    for name, target in targets.items():
+        if target is not None and name != GITHUB:
+            write_output(name, target, STATIC_FORMATS[name](result))
     return result.exit_code
 
 
@@ -62,28 +65,21 @@ def _inspect(baseline: Path | None, kernels: Sequence[str], archs: Sequence[str]
 def _print_result(result: "StaticResult") -> None:
     listed = result.differences[:SHOWN]
     if listed:
-        headers = ("verdict", "kernel", "configuration", "arch", "value", "baseline", "current")
-        print_table(headers, map(_cells, listed))
+        print_table(HEADERS, map(cells, listed))
     if left := len(result.differences) - len(listed):
         _line(f"and {format_exact(left)} more (--json lists every one)")
     code = result.exit_code
     if code == ExitCode.REGRESSION:
-        _line(f"hint: if the change is meant, store it: mlabench inspect --json > {result.path}")
+        _line(_recipe(result))
     _line(result.summary, "bold green" if code == ExitCode.PASS else "bold red")
+
+
+def _recipe(result: "StaticResult") -> str:
+    """How to store a change that is meant, with every other Triton that has a baseline beside this one."""
+    others = sorted(path for path in result.path.parent.glob("triton-*.json") if path.name != result.path.name)
+    also = "".join(f"; then with Triton {path.stem.removeprefix('triton-')}, into {path}" for path in others)
+    return f"hint: if the change is meant, store it: mlabench inspect --json > {result.path}{also}"
 
 
 def _line(text: str, style: str | None = None) -> None:
     console().print(text, style=style, markup=False)
-
-
-def _cells(difference: "Difference") -> tuple[str, ...]:
-    kernel, configuration, arch, function = difference.key
-    values = (_text(difference.baseline), _text(difference.current))
-    name = f"{kernel}: {function}" if function else kernel
-    return (difference.verdict.value, name, configuration, arch, difference.name, *values)
-
-
-def _text(value: int | float | str | None) -> str:
-    if value is None:
-        return NOT_MEASURED
-    return format_exact(value) if isinstance(value, int) else str(value)

@@ -47,7 +47,8 @@ def committed_baselines(current: Run) -> tuple[Run, ...]:
     paths = sorted(path for path in folder.glob("*") if is_run(path) and path.resolve() != current.path.resolve())
     if not paths:
         raise MissingBaselineError(
-            f"there is no baseline under {folder}: name one with --baseline, or keep a run there"
+            f"there is no baseline under {folder}: name one with --baseline, or make the first there, thrice: "
+            f"mlabench sweep --config FILE --out {folder}/NAME"
         )
     runs = [_load(path) for path in paths]
     alike = [run for run in runs if _is_timed_alike(run, current)]
@@ -61,7 +62,11 @@ def committed_baselines(current: Run) -> tuple[Run, ...]:
             f"{folder} holds {names}, none of them timed as this run ({timed}): "
             "name one with --baseline, or keep a run there"
         )
-    raise UsageError(f"{folder} holds {names}, none of them of this run's cases: choose one with --baseline")
+    told = ", ".join(f"{run.name} (another {' and '.join(_other_cases(run, current))})" for run in alike)
+    raise UsageError(
+        f"{folder} holds {told}, none of them of this run's cases: choose one with --baseline, "
+        "and add --allow-missing where this run is a part of it"
+    )
 
 
 def _check_terms(run: Run, current: Run) -> None:
@@ -93,6 +98,11 @@ def _is_timed_alike(run: Run, current: Run) -> bool:
 
 
 def _load(path: Path) -> Run:
+    inside = sorted(each.name for each in path.glob("*") if is_run(each))
+    if inside and not is_run(path):
+        raise UsageError(
+            f"{path} is a folder of runs ({', '.join(inside)}): give each that counts a --baseline of its own"
+        )
     try:
         return load_sweep(path)
     except (UsageError, OSError) as error:
@@ -104,4 +114,10 @@ def _asked(run: Run) -> Mapping[str, Any]:
     config = run.manifest.config
     axes = {name: sorted(map(str, values)) for name, values in (config.get("axes") or {}).items()}
     names = {name: sorted(config.get(name) or ()) for name in ("model", "kernel")}
-    return {"axes": axes, **names, "where": " ".join((config.get("where") or "").split())}
+    return {**axes, **names, "where": " ".join((config.get("where") or "").split())}
+
+
+def _other_cases(run: Run, current: Run) -> list[str]:
+    """The axes and settings by which the runs asked for other points."""
+    mine, theirs = _asked(current), _asked(run)
+    return [name for name in dict.fromkeys((*mine, *theirs)) if mine.get(name) != theirs.get(name)]

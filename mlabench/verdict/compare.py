@@ -13,7 +13,7 @@ from mlabench.records.metrics import fraction_of_floor
 from mlabench.records.record import PointKey, Record, Timing
 from mlabench.records.store import Run
 from mlabench.stats import benjamini_hochberg
-from mlabench.units import format_ratio
+from mlabench.units import format_chance, format_percent, format_ratio
 from mlabench.verdict.noise import AnyRatio, Noise, Ratio, estimate_ratio
 
 MIN_SAMPLES = 5
@@ -159,6 +159,10 @@ def _describe(key: PointKey, pair: _Pair, noise: Noise) -> Point:
     if versions := _other_packages(current, before):
         point = replace(point, warnings=(*point.warnings, versions))
     ratio = estimate_ratio(_samples_us(current), [_samples_us(record) for record in before], noise)
+    if ratio.baselines_spread > ratio.min_effect:
+        apart = f"its baselines lie {format_percent(ratio.baselines_spread)} apart"
+        least = f"more than the {format_percent(ratio.min_effect)} that count"
+        point = replace(point, warnings=(*point.warnings, f"{apart}, {least}: sweep them anew on an idle machine"))
     cycles = _estimate_cycles([record.timing for record in (current, *before)], noise)
     return replace(point, verdict=Verdict.INCONCLUSIVE, ratio=ratio, cycles=cycles)
 
@@ -236,9 +240,16 @@ def settle(points: Sequence[Point]) -> tuple[Point, ...]:
             return replace(point, verdict=Verdict.SAME)
         if ratio.not_slower:
             return replace(point, verdict=Verdict.NOT_SLOWER)
-        return replace(point, reason="the noise allows both a slow-down that counts and none")
+        return replace(point, reason=_why_unclear(ratio, len(ratios)))
 
     return tuple(settled(point, point.ratio) if point.ratio else point for point in points)
+
+
+def _why_unclear(ratio: AnyRatio, family: int) -> str:
+    if ratio.interval[0] <= 1 + ratio.min_effect:
+        return "the noise allows both a slow-down that counts and none"
+    beyond = f"beyond the {format_percent(ratio.min_effect)} that count"
+    return f"{beyond}, but not surely enough as one of {family} points (p = {format_chance(ratio.p_slower)})"
 
 
 def _found(p_values: Mapping[PointKey, float]) -> frozenset[PointKey]:

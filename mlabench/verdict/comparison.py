@@ -81,14 +81,18 @@ class Comparison:
     @property
     def exit_code(self) -> ExitCode:
         """Whether anything was compared."""
-        compared = self.counts.keys() & (COMPARED - {Verdict.INVALID})
-        return ExitCode.PASS if compared else ExitCode.NOTHING_MEASURED
+        return ExitCode.PASS if self.has_compared else ExitCode.NOTHING_MEASURED
+
+    @property
+    def has_compared(self) -> bool:
+        """Whether any point has times on both sides that can be compared."""
+        return not (COMPARED - {Verdict.INVALID}).isdisjoint(self.counts)
 
     @property
     def summary(self) -> str:
         """One line: how many points came out how."""
         tally = ", ".join(f"{self.counts[verdict]} {WORDS[verdict]}" for verdict in Verdict if verdict in self.counts)
-        if self.exit_code is ExitCode.PASS:
+        if self.has_compared:
             return f"{self.title}: {format_points(len(self.points))}: {tally}"
         return f"{self.title}: nothing was compared" + (f": {tally}" if tally else ", the runs hold no measured point")
 

@@ -11,6 +11,7 @@ from mlabench.units import format_latency, format_percent
 from mlabench.verdict.baselines import find_baselines
 from mlabench.verdict.compare import COMPARED, Point, Verdict, compare_runs
 from mlabench.verdict.comparison import WORDS, Comparison, format_points, noise_of, settings_of, warn_of_effect
+from mlabench.verdict.noise import MIN_BASELINES_FOR_SPREAD
 
 OUTCOMES: Mapping[ExitCode, str] = {
     ExitCode.PASS: "PASS",
@@ -30,20 +31,35 @@ _REMARKABLE = (Verdict.FASTER, Verdict.NEW, Verdict.MISSING)
 
 @dataclass(frozen=True, slots=True)
 class GateResult(Comparison):
-    """A judged comparison: it passes or fails by its points' verdicts."""
+    """A judged comparison: it passes or fails by its points' verdicts.
+
+    A `blind_spot` is what the points cannot show; with one the gate is inconclusive at best.
+    """
 
     title: ClassVar[str] = "gate"
     hints: ClassVar[Mapping[ExitCode, str]] = {
         ExitCode.REGRESSION: "if the change is meant, store the current run as the new baseline",
-        ExitCode.INCONCLUSIVE: "sweep again with a longer --sampling-s, or give three or more runs as --baseline",
         ExitCode.NOTHING_MEASURED: "sweep the baseline's cases with its kernels and method",
     }
     """What to do about an outcome, by exit code."""
 
+    blind_spot: str = ""
+
     @property
     def hint(self) -> str:
         """What to do about the outcome; may be empty."""
+        if self.exit_code is ExitCode.INCONCLUSIVE:
+            return self.hint_when_unclear
         return self.hints.get(self.exit_code, "")
+
+    @property
+    def hint_when_unclear(self) -> str:
+        """What may make an answer of none."""
+        if Verdict.INCONCLUSIVE not in self.counts:
+            return "the points say what cannot be compared: mend those kernels, or sweep on the baseline's terms"
+        if len(self.baselines) < MIN_BASELINES_FOR_SPREAD:
+            return "sweep again with a longer --sampling-s, or give three or more runs as --baseline"
+        return "sweep again on an idle machine, or with --ab COMMIT measure both in turns"
 
     @property
     def exit_code(self) -> ExitCode:
@@ -55,7 +71,8 @@ class GateResult(Comparison):
             return ExitCode.NOTHING_MEASURED
         if any(verdict in counts for verdict in self.regressions):
             return ExitCode.REGRESSION
-        return ExitCode.INCONCLUSIVE if any(verdict in counts for verdict in UNCLEAR) else ExitCode.PASS
+        unclear = self.blind_spot or any(verdict in counts for verdict in UNCLEAR)
+        return ExitCode.INCONCLUSIVE if unclear else ExitCode.PASS
 
     @property
     def regressions(self) -> tuple[Verdict, ...]:
@@ -83,7 +100,8 @@ class GateResult(Comparison):
             case ExitCode.REGRESSION:
                 return self._tally(self.regressions)
             case ExitCode.INCONCLUSIVE:
-                return self._tally(UNCLEAR)
+                tally = self._tally(UNCLEAR) if any(verdict in self.counts for verdict in UNCLEAR) else ""
+                return "; ".join(filter(None, (tally, self.blind_spot)))
         compared = sum(count for verdict, count in self.counts.items() if verdict in COMPARED)
         least = f"{format_percent(self.settings.min_effect, 1)} and {format_latency(self.settings.min_effect_us)}"
         return f"{format_points(compared)} compared, none slower by more than {least}{self._others(_REMARKABLE)}"

@@ -14,7 +14,7 @@ from mlabench.records.pairs import Pair, Plan, Side
 from mlabench.units import format_ratio_interval
 from mlabench.verdict.compare import FALSE_DISCOVERY_RATE, Point, Verdict, settle, weigh_clock
 from mlabench.verdict.comparison import Comparison, Settings, format_points
-from mlabench.verdict.gate import GateResult
+from mlabench.verdict.gate import UNCLEAR, GateResult
 
 LOOKS = (12, 24, 48, 96, 192)
 """Counts of blocks at which a case is judged. At 1.1% a block a 2% slow-down is found by 48, one of 1.6% by 192."""
@@ -104,16 +104,20 @@ class AbGateResult(GateResult):
 
     hints: ClassVar[Mapping[ExitCode, str]] = {
         ExitCode.REGRESSION: "if the change is meant, name a later commit as the base",
-        ExitCode.INCONCLUSIVE: "give each point longer with --max-s",
         ExitCode.NOTHING_MEASURED: "the points say why: choose kernels, cases and a device with times at both commits",
     }
 
     @property
-    def hint(self) -> str:
-        """What to do about the outcome; longer sampling mends no side that fails."""
-        if self.exit_code is ExitCode.INCONCLUSIVE and Verdict.INCONCLUSIVE not in self.counts:
+    def hint_when_unclear(self) -> str:
+        """Longer sampling mends no side that fails, and no file that nothing runs."""
+        if Verdict.INCONCLUSIVE in self.counts:
+            return "give each point longer with --max-s"
+        if self.counts.keys() & UNCLEAR:
             return "the points say which side has no time: name a commit where they work, or leave those kernels out"
-        return super(AbGateResult, self).hint
+        return (
+            "add the cases that run what differs (-a phase=prefill, -a scope=layer, another --device), "
+            "or leave the others out with --kernel"
+        )
 
 
 def make_plan(device: str, family: int, min_effect: float | None = None, max_s: float = MAX_S) -> Plan:
@@ -153,13 +157,17 @@ def ab_result(
     `gpu_state` is that of their manifest.
     """
     wrong = sum("incorrect" in (pair.base.status, pair.candidate.status) for pair in pairs)
-    points = judge_pairs(pairs, gpu_state, allow_new=True)
-    if len(candidates) == 1:
-        return AbResult(candidates[0], (base,), plan_settings(plan), points, tuple(warnings), incorrect=wrong)
-    absent = {point.key for point, pair in zip(points, pairs, strict=True) if pair.candidate.status in NOT_DONE}
-    points = tuple(replace(point, verdict=Verdict.UNMEASURED) if point.key in absent else point for point in points)
-    current = ", ".join(candidates)
-    return AbManyResult(current, (base,), plan_settings(plan), points, tuple(warnings), incorrect=wrong)
+    judged = judge_pairs(pairs, gpu_state, allow_new=True)
+    points = tuple(map(_without_loss, judged, pairs))
+    kind = AbResult if len(candidates) == 1 else AbManyResult
+    return kind(", ".join(candidates), (base,), plan_settings(plan), points, tuple(warnings), incorrect=wrong)
+
+
+def _without_loss(point: Point, pair: Pair) -> Point:
+    """Another kernel than the base's never had a time there that it could have lost."""
+    if point.verdict is not Verdict.LOST or pair.base.kernel == pair.candidate.kernel:
+        return point
+    return replace(point, verdict=Verdict.UNMEASURED if pair.candidate.status in NOT_DONE else Verdict.INVALID)
 
 
 def judge_pairs(

@@ -106,6 +106,7 @@ class Ratio:
 
     Times are in microseconds. `log_standard_error` is that of the ratio's logarithm and covers the noise within the
     runs and between them. `min_effect` is the least change that counts for this point, as a fraction.
+    `baselines_spread` is by how much the slowest baseline exceeds the fastest, as a fraction; 0 of a single one.
     """
 
     current_us: float
@@ -113,6 +114,7 @@ class Ratio:
     log_standard_error: float
     min_effect: float
     baseline_runs: int
+    baselines_spread: float = 0.0
 
     @property
     def value(self) -> float:
@@ -159,6 +161,7 @@ def estimate_ratio(current_us: Sequence[float], baselines_us: Sequence[Sequence[
         log_standard_error=math.sqrt(between + within),
         min_effect=max(noise.min_effect, noise.min_effect_us / baseline_us),
         baseline_runs=runs,
+        baselines_spread=math.exp(max(levels) - min(levels)) - 1,
     )
 
 

@@ -130,7 +130,10 @@ def test_the_gate_holds_every_chosen_kernel_against_itself(repository: Repositor
     assert worktrees(repository.path) == 1
 
 
-def test_the_gates_cases_come_from_a_file(repository: Repository, tmp_path: Path) -> None:
+def test_the_gates_cases_come_from_a_file(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
     config = tmp_path / "sweep.toml"
     config.write_text('kernel = ["added"]\ndevice = "cpu"\n[axes]\nnum_q_heads = 4\nkv_len = [65, 70]\n')
     result = run_ab(repository.second, Asked(config=config, out=tmp_path / "run", min_effect=0.01))
@@ -277,3 +280,33 @@ def test_peers_are_all_that_take_the_bases_cases(monkeypatch: pytest.MonkeyPatch
     assert result.current == ", ".join(own)
     assert len(own) > 4
     assert result.exit_code is ExitCode.NOTHING_MEASURED
+
+
+def test_a_gate_that_runs_nothing_of_what_differs_does_not_pass(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
+    (repository.folder / PACKAGE / "repeated.py").write_text("bind = None")
+    git(repository.path, "commit", "--quiet", "--no-gpg-sign", "-am", "third")
+    given = {"device": "cpu", "kernel": ("added",)}
+    result = run_ab("main~1", Asked(("num_q_heads=4", "kv_len=70"), given, min_effect=0.9, out=tmp_path / "run"))
+    assert result.exit_code is ExitCode.INCONCLUSIVE
+    assert result.summary == "gate: INCONCLUSIVE (3): no point runs 1 of 1 files that differ"
+    assert result.warnings[-1].endswith("no point runs it: versioned_kernels/repeated.py (repeated)")
+
+
+def test_a_dry_run_shows_the_points_and_what_they_leave_out(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlabench.measure.side_by_side.Worker", lambda *_: pytest.fail("measured"))
+    (repository.folder / PACKAGE / "repeated.py").write_text("bind = None")
+    dry = ("gate", "--dry-run", "--ab", "main", *SMALL, "--kernel")
+    assert call(monkeypatch, *dry, "added") == 0
+    captured = capsys.readouterr()
+    assert "added" in captured.out and "kv_len 70" in captured.out
+    assert "1 point on " in captured.out and ": at most 5 s in turns" in captured.out
+    assert captured.out.rstrip().endswith("the gate would be inconclusive (3): no point runs 1 of 1 files that differ")
+    assert "no point runs it: versioned_kernels/repeated.py (repeated)" in captured.err
+    assert call(monkeypatch, *dry, "repeated") == 0
+    assert "inconclusive" not in capsys.readouterr().out
+    assert worktrees(repository.path) == 1

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import parse
@@ -7,10 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from mlabench.cli.device_state import load_warnings, worker_fingerprint
 from mlabench.cli.gate import gate
 from mlabench.errors import ExitCode, UsageError
+from mlabench.machine.fingerprint import cpu_name
+from mlabench.measure.config import SweepConfig
 from mlabench.records.record import Record
-from tests.factories import make_case, make_record, make_run, write_run
+from tests.factories import FINGERPRINTS, make_case, make_record, make_run, write_run
 
 CASES = [make_case(kv_len=1024 * step, num_q_heads=heads) for step in (4, 8) for heads in (16, 128)]
 
@@ -155,7 +160,7 @@ def test_a_json_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path, bas
         ("--min-effect", "0"),
         ("--allow-missing",),
         ("--all",),
-        ("--github",),
+        ("--dry-run",),
         ("--junit", "j"),
         ("-b", "a", "-b", "b"),
     ],
@@ -167,16 +172,20 @@ def test_the_static_gate_refuses_what_it_does_not_use(others: tuple[str, ...]) -
 
 
 def test_the_static_gate_gives_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Path | None, str | None, bool]] = []
+    asked: list[tuple[Path | None, Mapping[str, str | None], bool]] = []
 
-    def stand_in(baseline: Path | None, *, json_path: str | None, quiet: bool) -> ExitCode:
-        asked.append((baseline, json_path, quiet))
+    def stand_in(baseline: Path | None, *, targets: Mapping[str, str | None], quiet: bool) -> ExitCode:
+        asked.append((baseline, {name: target for name, target in targets.items() if target}, quiet))
         return ExitCode.REGRESSION
 
     monkeypatch.setattr("mlabench.cli.static_gate.run_static", stand_in)
     assert run("--static").exit_code == 1
-    assert run("--static", "--baseline", "b.json", "--json", "j.json", "--quiet").exit_code == 1
-    assert asked == [(None, None, False), (Path("b.json"), "j.json", True)]
+    outputs = ("--json", "j.json", "--markdown", "s.md", "--github")
+    assert run("--static", "--baseline", "b.json", *outputs, "--quiet").exit_code == 1
+    assert asked == [
+        (None, {}, False),
+        (Path("b.json"), {"json": "j.json", "markdown": "s.md", "github": "-"}, True),
+    ]
 
 
 def test_several_baselines_are_taken(tmp_path: Path, baseline: Path) -> None:
@@ -324,3 +333,83 @@ def test_two_outputs_do_not_share_a_file(tmp_path: Path, baseline: Path) -> None
     assert exit_code(result) == 2
     assert "--json and --junit cannot share" in str(result.exception)
     assert not (tmp_path / "gate").exists()
+
+
+def test_a_gate_that_passes_lists_the_fastest_alone(tmp_path: Path) -> None:
+    cases = [make_case(kv_len=1024 * step) for step in range(1, 31)]
+    before = write_run(tmp_path / "many", make_run(None, [make_record(case, "kernel", 200) for case in cases]))
+    latencies = [*(150 - step for step in range(20)), *([200] * 10)]
+    current = [make_record(*each, throttled=True) for each in zip(cases, ["kernel"] * 30, latencies, strict=True)]
+    shown = run(store(tmp_path, current), "--baseline", before).stdout
+    assert shown.count("faster ") - shown.count("faster (") == 10
+    assert "131 us" in shown and "150 us" not in shown
+    assert "10 faster, 10 the same (--all lists every point)" in shown
+    assert "warning: 20 points with warnings, all of them: clocks were held down now" in shown
+    assert "gate: PASS (0): 30 points compared" in shown
+
+
+DRY = ("--dry-run", "--device", "cpu")
+
+
+def test_a_dry_run_looks_for_baselines_of_this_machine_before_any_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mlabench.cli.gate_plan.worker_fingerprint", lambda _: FINGERPRINTS["cpu"])
+    monkeypatch.setattr("os.getloadavg", lambda: (64.0, 0.0, 0.0), raising=False)
+    folder = Path("results/baselines") / FINGERPRINTS["cpu"].slug
+    nothing = run(*DRY, "-a", "kv_len=64", "--github")
+    assert exit_code(nothing) == 4
+    assert f"mlabench sweep --config FILE --out {folder}/NAME" in str(nothing.exception)
+    assert nothing.stdout.startswith("::error title=mlabench gate::there is no baseline under")
+    config = {"axes": {"kv_len": [64]}, "model": [], "kernel": [], "device": "cpu", "method": "cpu", "where": ""}
+    stored = [make_record(make_case(kv_len=64), "kernel", 200, method="cpu", device="cpu")]
+    for name in ("small", "small-2"):
+        write_run(folder / name, make_run(None, stored, "cpu", config=config))
+    found = run(*DRY, "-a", "kv_len=64")
+    assert found.exit_code == 0
+    assert found.stdout.splitlines() == [
+        f"{folder}/small",
+        f"{folder}/small-2",
+        "2 baselines of this machine (Synthetic CPU) and its software; three or more show how far unchanged runs lie "
+        "apart",
+    ]
+    assert "warning: load average of the last minute" in found.stderr
+    monkeypatch.setattr(
+        "mlabench.cli.gate_plan.worker_fingerprint", lambda _: replace(FINGERPRINTS["cpu"], torch="2.0.0")
+    )
+    refused = run(*DRY, "-a", "kv_len=64")
+    assert exit_code(refused) == 4
+    assert "torch '2.0.0' against '2.13.0'" in str(refused.exception)
+
+
+def test_the_fingerprint_of_a_dry_run_is_that_of_a_sweep() -> None:
+    config = SweepConfig(device="cpu", method="cpu", cache="warm")
+    taken = worker_fingerprint(config)
+    assert taken.device == "cpu"
+    assert taken.device_name == cpu_name()
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        (("run",), "--dry-run does not take a run"),
+        (("--json", "j"), "--dry-run does not take --json"),
+        (("--all",), "--dry-run does not take --all"),
+        (("--max-s", "1"), "--max-s goes with --ab COMMIT"),
+        (("--ab", "HEAD", "--baseline", "b"), "--ab does not take --baseline"),
+    ],
+)
+def test_a_dry_run_refuses_what_it_does_not_use(others: tuple[str, ...], words: str) -> None:
+    result = run(*DRY, *others)
+    assert exit_code(result) == 2
+    assert words in str(result.exception)
+
+
+def test_a_busy_cpu_is_remarked_and_a_gpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0), raising=False)
+    (line,) = load_warnings("cpu")
+    assert line.endswith("stop what else computes here, or expect wide intervals")
+    assert load_warnings("cuda") == ()
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+    assert load_warnings("cpu") == ()

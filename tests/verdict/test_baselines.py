@@ -116,10 +116,28 @@ def test_a_warm_run_is_not_taken_beside_a_cold_one(current: Path) -> None:
 
 def test_several_other_sweeps_are_the_users_choice(current: Path) -> None:
     keep("wide", where="")
-    keep("narrow", where="batch < 2")
-    with pytest.raises(UsageError, match=r"narrow, wide, none of them of this run's cases: choose one") as caught:
+    keep("narrow", kernel=["triton"], axes={**CONFIG["axes"], "kv_len": [1024], "batch": [1]})
+    with pytest.raises(UsageError) as caught:
         committed_baselines(load_run(current))
+    assert str(caught.value).endswith(
+        "holds narrow (another kv_len and kernel and batch), wide (another where), none of them of this run's cases: "
+        "choose one with --baseline, and add --allow-missing where this run is a part of it"
+    )
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_folder_of_runs_is_no_baseline_but_names_those_in_it(current: Path) -> None:
+    folder = keep("decode").parent
+    keep("decode-2")
+    with pytest.raises(UsageError, match=r"is a folder of runs \(decode, decode-2\): give each that counts") as caught:
+        run_gate(current, [folder])
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_the_first_baseline_is_told_how_to_be_made(current: Path) -> None:
+    with pytest.raises(MissingBaselineError) as caught:
+        committed_baselines(load_run(current))
+    assert str(caught.value).endswith(f"mlabench sweep --config FILE --out results/baselines/{SLUG}/NAME")
 
 
 def test_without_a_run_of_the_method_there_is_no_baseline(current: Path) -> None:

@@ -268,3 +268,27 @@ def test_the_least_time_that_counts_is_the_same_in_cycles() -> None:
     assert point.ratio is not None and point.cycles is not None
     assert point.cycles.min_effect == point.ratio.min_effect == pytest.approx(0.25)
     assert point.cycles.baseline_us == pytest.approx(4.0)
+
+
+def test_a_change_that_the_family_hides_is_not_called_noise() -> None:
+    """Alone it would be slower; among as many unchanged points it is not sure enough."""
+    cases = [make_case(kv_len=1024 * step) for step in range(1, 65)]
+
+    def run_of(slow_us: float) -> list[Record]:
+        return [make_record(case, "kernel", slow_us if case is cases[0] else 100, noise=0.0) for case in cases]
+
+    odd, *_ = judge(run_of(106.8), run_of(100))
+    assert odd.verdict is Verdict.INCONCLUSIVE
+    assert odd.ratio is not None and odd.ratio.interval[0] > 1.05
+    assert odd.reason == "beyond the 5% that count, but not surely enough as one of 64 points (p = 0.023)"
+    (alone,) = judge(run_of(106.8)[:1], run_of(100)[:1])
+    assert alone.verdict is Verdict.SLOWER
+
+
+def test_baselines_that_lie_further_apart_than_what_counts_are_remarked() -> None:
+    (apart,) = judge([record(105)], [record(100, noise=0)], [record(112, noise=0)])
+    assert apart.warnings == (
+        "its baselines lie 12% apart, more than the 5% that count: sweep them anew on an idle machine",
+    )
+    (near,) = judge([record(100)], [record(100, noise=0)], [record(104, noise=0)])
+    assert near.warnings == ()

@@ -259,3 +259,21 @@ def test_a_least_effect_under_the_devices_own_is_warned_of(tmp_path: Path) -> No
     assert judge(tmp_path / "less", records(), records(), min_effect=0.01).warnings == (
         "--min-effect 0.01 is under 0.05, the least on cuda that unchanged code stays below",
     )
+
+
+@pytest.mark.parametrize(("count", "hint"), [(1, "give three or more runs as --baseline"), (3, "with --ab COMMIT")])
+def test_the_hint_asks_for_no_baselines_that_are_there(tmp_path: Path, count: int, hint: str) -> None:
+    case = make_case()
+    names = [f"before-{number}" for number in range(count)]
+    before = [write_run(tmp_path / name, make_run(None, [make_record(case, "kernel", 200)])) for name in names]
+    current = write_run(tmp_path / "now", make_run(None, [make_record(case, "kernel", 210)]))
+    result = run_gate(current, before)
+    assert result.exit_code is ExitCode.INCONCLUSIVE
+    assert hint in result.hint
+
+
+def test_the_hint_of_what_cannot_be_compared_asks_for_no_longer_sampling(tmp_path: Path) -> None:
+    case = make_case()
+    before = write_run(tmp_path / "before", make_run(None, [make_record(case, "kernel", 200, cache="warm")]))
+    current = write_run(tmp_path / "now", make_run(None, [make_record(case, "kernel", 200, cache="cold")]))
+    assert "the points say what cannot be compared" in run_gate(current, [before]).hint

@@ -105,7 +105,18 @@ def test_the_hint_fits_what_is_unclear() -> None:
     failing = AbGateResult("now", ("base",), settings, judge_pairs([pair(base=failed("error"), blocks=())]))
     assert "--max-s" in noisy.hint
     assert "name a commit where they work" in failing.hint
-    assert AbGateResult("now", ("base",), settings, judge_pairs([pair()])).hint == ""
+    passing = AbGateResult("now", ("base",), settings, judge_pairs([pair()]))
+    assert passing.hint == ""
+    assert "-a scope=layer" in replace(passing, blind_spot="no point runs 1 of 1 files that differ").hint
+
+
+def test_a_blind_spot_is_inconclusive_and_hides_nothing_worse() -> None:
+    settings, spot = plan_settings(PLAN), "no point runs 1 of 1 files that differ"
+    same, slow, noisy = judge_pairs([pair()]), judge_pairs([pair(1.5)]), judge_pairs([pair(1.01)])
+    results = [AbGateResult("now", ("base",), settings, points, blind_spot=spot) for points in (same, slow, noisy)]
+    assert [result.exit_code.value for result in results] == [3, 1, 3]
+    assert results[0].summary == f"gate: INCONCLUSIVE (3): {spot}"
+    assert results[2].summary == f"gate: INCONCLUSIVE (3): 1 of 1 points inconclusive; {spot}"
 
 
 def test_what_disturbed_a_pair_travels_with_it() -> None:
@@ -231,3 +242,26 @@ def test_of_several_an_incorrect_one_counts_and_nothing_at_all_is_nothing() -> N
     assert ab_result("ours", ["wrong", "absent"], pairs, PLAN).exit_code is ExitCode.INCORRECT
     result = ab_result("ours", ["absent", "other"], pairs[1:], PLAN)
     assert (result.exit_code, result.totals) == (ExitCode.NOTHING_MEASURED, ())
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("unsupported", "without a time"), ("unavailable", "without a time"), ("oom", "not comparable")],
+)
+def test_another_kernel_never_had_a_time_to_lose(status: Any, words: str) -> None:
+    other = replace(failed(status), kernel="other")
+    result = ab_result("kernel", ["other"], [pair(1.5), pair(place=2, candidate=other, blocks=())], PLAN)
+    assert result.summary == f"ab: 2 points: 1 slower, 1 {words}"
+
+
+def test_a_kernel_that_works_at_one_commit_only_has_lost_its_time() -> None:
+    result = ab_result("kernel@a", ["kernel"], [pair(1.5), pair(place=2, candidate=failed("oom"), blocks=())], PLAN)
+    assert result.summary == "ab: 2 points: 1 no longer measured, 1 slower"
+
+
+def test_a_wrong_side_does_not_hide_that_others_were_compared() -> None:
+    result = ab_result("kernel", ["now"], [pair(1.5), pair(place=2, candidate=failed("incorrect"), blocks=())], PLAN)
+    assert result.exit_code is ExitCode.INCORRECT
+    assert result.summary == "ab: 2 points: 1 incorrect, 1 slower"
+    alone = ab_result("kernel", ["now"], [pair(candidate=failed("incorrect"), blocks=())], PLAN)
+    assert alone.summary == "ab: nothing was compared: 1 incorrect"

@@ -1,14 +1,16 @@
 """How often interleaved verdicts err, on seeded noise like an H200's; `tests.bench.error_rates` is the whole study."""
 
 import json
+import math
 import random
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlabench.records.pairs import Pair, append_pair
+from mlabench.records.pairs import Block, Pair, append_pair
 from mlabench.verdict.compare import Verdict
 from tests.bench import error_rates
 from tests.bench.error_rates import (
@@ -85,3 +87,14 @@ def test_the_study_reads_recorded_pairs(tmp_path: Path, monkeypatch: pytest.Monk
     study = json.loads(out.read_text())
     assert study["unchanged, mixed"]["cases"] == {"same": 3 * len(CASES)}
     assert study[f"{CASES[0].label} · kernel"]["5% slower"]["found"] == 1
+
+
+def test_on_a_busy_cpu_a_tenth_more_time_is_found_and_unchanged_code_passes() -> None:
+    """What a side's place in memory makes of its time stays the same over all blocks: 1.3%, as was measured."""
+
+    def blocks(rng: random.Random, factor: float) -> Iterator[Block]:
+        return Noise(500.0, 0.04).blocks(rng, factor * math.exp(rng.gauss(0, 0.013)))
+
+    plan = unhurried_plan("cpu")
+    assert power(blocks, plan, 0.10, 200)["found"] >= 0.95
+    assert false_alarms([blocks], plan, 20)["runs_with_slower"] == 0

@@ -62,3 +62,8 @@ def test_three_baselines_that_disagree_widen_the_noise_and_three_that_agree_narr
     quiet_sd = 0.01 * math.sqrt(PRIOR_RUNS / (PRIOR_RUNS + 2))
     assert agreeing.log_standard_error == pytest.approx(quiet_sd * math.sqrt(4 / 3))
     assert disagreeing.log_standard_error > 5 * agreeing.log_standard_error
+
+
+def test_how_far_the_baselines_lie_apart_is_known() -> None:
+    assert estimate_ratio(STEADY, [at(90), at(100), at(108)], NOISE["cuda"]).baselines_spread == pytest.approx(0.2)
+    assert estimate_ratio(STEADY, [at(90)], NOISE["cuda"]).baselines_spread == 0

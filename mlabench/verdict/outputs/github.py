@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mlabench.errors import ExitCode, UsageError
 from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import UNCLEAR, GateResult
-from mlabench.verdict.outputs.rows import note, plain, subject, tally, times, worst_first
+from mlabench.verdict.outputs.rows import note, passes, plain, remark, subject, tally, times, worst_first
 
 MOST_A_LEVEL = 10
 """Errors, warnings and notices that GitHub shows of one step, of each."""
@@ -19,17 +19,19 @@ _OUTCOME_LEVELS = {ExitCode.PASS: "notice", ExitCode.INCONCLUSIVE: "warning"}
 def render(result: GateResult) -> str:
     """The outcome, then the points: errors fail the gate, warnings leave it unclear, notices are worth knowing.
 
-    The worst of each level come first; where they are too many for GitHub, the last says how many more there are.
+    The worst of each level come first; where they are too many for GitHub, the last says how many more there are. Of a
+    gate that passes no point has a line, and what warnings they carry is one.
     """
+    counted = [remark(result.points)] if passes(result) else []
     outcome = _OUTCOME_LEVELS.get(result.exit_code, "error")
     levels: dict[str, list[Point]] = {"error": [], "warning": [], "notice": []}
-    for point in worst_first(result.points):
+    for point in () if passes(result) else worst_first(result.points):
         if level := _level(result, point):
             levels[level].append(point)
     lines = []
     for level, points in levels.items():
         first = [annotation(level, TITLE, result.summary)] if level == outcome else []
-        remarks = result.warnings if level == "warning" else ()
+        remarks = [*result.warnings, *filter(None, counted)] if level == "warning" else ()
         lines += [*first, *_bounded(level, remarks, points, MOST_A_LEVEL - len(first))]
     return "".join(f"{line}\n" for line in lines)
 

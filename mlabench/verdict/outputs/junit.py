@@ -14,7 +14,7 @@ def render(result: GateResult) -> str:
     """The XML file. A point that fails the gate is a failure, one that cannot be judged an error.
 
     Skipped is what was not compared: new, without a time in either run, or missing where that is allowed. A gate that
-    compared nothing is an error of its own, so that no file of a gate that failed is without one.
+    compared nothing, or not all that differs, is an error of its own, so that no file of a gate that failed is without.
     """
     root = Element("testsuites", name="mlabench gate")
     suite = SubElement(root, "testsuite", name="mlabench gate")
@@ -23,6 +23,8 @@ def render(result: GateResult) -> str:
         SubElement(properties, "property", name=name, value=plain(value))
     if result.exit_code is ExitCode.NOTHING_MEASURED:
         _add_error(suite, "something was compared", result.exit_code, result.summary)
+    if result.blind_spot:
+        _add_error(suite, "what differs was measured", ExitCode.INCONCLUSIVE, result.blind_spot)
     for point in result.points:
         _add(suite, result, point)
     counts = {f"{kind}s": str(len(suite.findall(f"testcase/{kind}"))) for kind in ("error", "failure")}

@@ -7,7 +7,7 @@ from mlabench.errors import UsageError
 from mlabench.units import format_latency, format_percent
 from mlabench.verdict.compare import Point
 from mlabench.verdict.comparison import Comparison
-from mlabench.verdict.outputs.rows import is_notable, note, plain, refused, subject, tally, times, worst_first
+from mlabench.verdict.outputs.rows import note, plain, refused, remark, subject, tally, times, worst_first, worth_a_row
 
 MOST_ROWS = 50
 """Points in the table; the rest are counted. GitHub takes 1 MiB a step, and a reader less."""
@@ -21,24 +21,25 @@ _MARKUP = re.compile(r"[\\`*|<>\[\]~&]|_(?![A-Za-z0-9])|(?<![A-Za-z0-9])_")
 
 def render(result: Comparison) -> str:
     """The outcome, the warnings, a table of what moved, the worst first, and the totals."""
-    listed = worst_first(filter(is_notable, result.points))
+    listed = worst_first(worth_a_row(result))
     shown, left = listed[:MOST_ROWS], listed[MOST_ROWS:]
-    quiet = [point for point in result.points if not is_notable(point)]
+    keys = {point.key for point in listed}
+    quiet = [point for point in result.points if point.key not in keys]
     blocks = [
-        f"### {_text(result.summary)}",
+        f"### {escaped(result.summary)}",
         _sides(result),
-        _list(result.warnings),
+        _list((*result.warnings, *filter(None, (remark(quiet),)))),
         _table(shown) if shown else "",
         f"{len(left)} more: {tally(left)}." if left else "",
         f"Not listed: {tally(quiet)}." if quiet else "",
-        "\n".join(f"- {_text(line)}" for line in result.totals),
+        "\n".join(f"- {escaped(line)}" for line in result.totals),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n\n"
 
 
 def refusal(error: UsageError) -> str:
     """The heading of a gate that judged nothing, with the reason."""
-    return f"### {_text(refused(error))}\n\n"
+    return f"### {escaped(refused(error))}\n\n"
 
 
 def _sides(result: Comparison) -> str:
@@ -48,7 +49,7 @@ def _sides(result: Comparison) -> str:
 
 
 def _list(warnings: Sequence[str]) -> str:
-    lines = [f"- warning: {_text(warning)}" for warning in warnings[:MOST_WARNINGS]]
+    lines = [f"- warning: {escaped(warning)}" for warning in warnings[:MOST_WARNINGS]]
     left = len(warnings) - len(lines)
     return "\n".join([*lines, f"- {left} more warnings"] if left else lines)
 
@@ -61,13 +62,14 @@ def _cells(point: Point) -> tuple[str, ...]:
     return (
         f"**{point.verdict.value}**",
         _code(subject(point)),
-        _text(point.label),
-        *map(_text, times(point)),
-        _text(note(point)),
+        escaped(point.label),
+        *map(escaped, times(point)),
+        escaped(note(point)),
     )
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
     return _MARKUP.sub(r"\\\g<0>", plain(text))
 
 

@@ -1,11 +1,13 @@
 """What the outputs share: which points are worth a line, in which order, and their texts."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mlabench.errors import UsageError
+from mlabench.errors import ExitCode, UsageError
 from mlabench.units import format_exact, format_latency, format_ratio_interval
 from mlabench.verdict.compare import Point, Verdict
-from mlabench.verdict.comparison import WORDS
+from mlabench.verdict.comparison import WORDS, Comparison, format_points
+from mlabench.verdict.gate import GateResult
 
 QUIET = frozenset({Verdict.SAME, Verdict.NOT_SLOWER, Verdict.UNMEASURED})
 """Verdicts that are only counted, unless a point carries a warning."""
@@ -26,6 +28,29 @@ def by_name(points: Iterable[Point]) -> list[Point]:
 def is_notable(point: Point) -> bool:
     """Whether the point moved, could not be judged, or carries a warning."""
     return bool(point.warnings) or point.verdict not in QUIET
+
+
+def passes(result: Comparison) -> bool:
+    """Whether this is a gate that lets the change through: its points are then counted, and few are listed."""
+    return isinstance(result, GateResult) and result.exit_code is ExitCode.PASS
+
+
+def worth_a_row(result: Comparison) -> list[Point]:
+    """The points that moved, could not be judged or carry a warning; of a gate that passes only the faster ones."""
+    if passes(result):
+        return [point for point in result.points if point.verdict is Verdict.FASTER]
+    return [point for point in result.points if is_notable(point)]
+
+
+def remark(points: Iterable[Point]) -> str:
+    """How many points carry warnings, and the commonest of those; empty where none does."""
+    warned = [point.warnings for point in points if point.warnings]
+    if not warned:
+        return ""
+    (commonest, _), *others = Counter(warning for each in warned for warning in each).most_common()
+    return (
+        f"{format_points(len(warned))} with warnings, {'most often' if others else 'all of them'}: {plain(commonest)}"
+    )
 
 
 def tally(points: Sequence[Point]) -> str:

@@ -76,9 +76,20 @@ def test_the_outcome_has_the_level_of_its_exit_code(points: list, level: str) ->
 
 
 def test_a_missing_point_that_is_allowed_is_a_notice() -> None:
-    points = [point(Verdict.MISSING), point(Verdict.SAME)]
-    assert [level for level, *_ in read(render(judged(points)))] == ["error", "error"]
-    assert [level for level, *_ in read(render(judged(points, allow_missing=True)))] == ["notice", "notice"]
+    points = [point(Verdict.MISSING), point(Verdict.INVALID)]
+    assert [level for level, *_ in read(render(judged(points)))] == ["error", "error", "warning"]
+    assert [level for level, *_ in read(render(judged(points, allow_missing=True)))] == ["warning", "warning", "notice"]
+
+
+def test_a_gate_that_passes_says_so_in_a_line_and_its_warnings_in_another() -> None:
+    held, hidden = "clocks were held down now", "a higher clock hides it"
+    warned = [point(Verdict.SAME, warnings=(held,)), point(Verdict.SAME, warnings=(hidden, held))]
+    result = judged([*[point(Verdict.FASTER, 0.5)] * 20, *[point(Verdict.NEW)] * 20, *warned], warnings=["cut short"])
+    assert read(render(result)) == [
+        ("warning", "mlabench gate", "cut short"),
+        ("warning", "mlabench gate", f"2 points with warnings, most often: {held}"),
+        ("notice", "mlabench gate", result.summary),
+    ]
 
 
 @pytest.mark.parametrize("extra", [0, 1, 30])

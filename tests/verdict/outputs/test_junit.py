@@ -1,3 +1,4 @@
+from dataclasses import replace
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
@@ -108,3 +109,11 @@ def test_characters_that_xml_does_not_take_are_left_out() -> None:
     odd = 'a\x00b\x1b[0m\x0b\ud800\ufffe <&> "c"\nd'
     root = read(judged([point(Verdict.LOST, name=odd, reason=odd)], warnings=[odd]))
     assert root.find(".//failure").get("message") == 'lost: ab[0m <&> "c" d'  # type: ignore[union-attr]
+
+
+def test_what_no_point_shows_is_an_error_of_its_own() -> None:
+    result = replace(judged([point(Verdict.SAME)]), blind_spot="no point runs 1 of 2 files that differ")
+    root = fromstring(render(result))
+    assert (result.exit_code, root.get("errors")) == (ExitCode.INCONCLUSIVE, "1")
+    (error,) = root.iter("error")
+    assert error.get("message") == result.blind_spot

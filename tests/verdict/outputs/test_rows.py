@@ -1,8 +1,8 @@
 import pytest
 
 from mlabench.verdict.compare import Change, Verdict
-from mlabench.verdict.outputs.rows import by_name, is_notable, note, plain, tally, worst_first
-from tests.verdict.outputs.results import point
+from mlabench.verdict.outputs.rows import by_name, is_notable, note, plain, remark, tally, worst_first, worth_a_row
+from tests.verdict.outputs.results import judged, point
 
 
 def test_the_worst_come_first_by_verdict_and_then_by_ratio() -> None:
@@ -40,3 +40,20 @@ def test_a_note_joins_reason_changes_and_warnings() -> None:
 )
 def test_text_becomes_one_printable_line(text: str, expected: str) -> None:
     assert plain(text) == expected
+
+
+def test_of_a_gate_that_passes_only_what_is_faster_has_a_row() -> None:
+    noted = [point(Verdict.SAME, warnings=("odd",)), point(Verdict.NEW), point(Verdict.FASTER, 0.5)]
+    assert worth_a_row(judged(noted)) == noted[2:]
+    assert worth_a_row(judged([*noted, point(Verdict.SAME), point(Verdict.INVALID)])) == [
+        *noted,
+        point(Verdict.INVALID),
+    ]
+
+
+def test_warnings_are_counted_by_point() -> None:
+    assert remark([point(Verdict.SAME)]) == ""
+    assert (
+        remark([point(Verdict.SAME), point(Verdict.SAME, warnings=("odd",))])
+        == "1 point with warnings, all of them: odd"
+    )
