@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlabench.cases.axes import AXES
+from mlabench.report.samples import GREATEST, LEAST, SHAPE
+from mlabench.report.warnings import DISTURBANCES
 from mlabench.units import (
     format_bandwidth,
     format_energy,
@@ -29,12 +32,16 @@ MOST_GROUPS = 200
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading, the field that a click on it sorts by, and how a row's value is written (by default as it is)."""
+    """A heading, the field that a click on it sorts by, and how a row's value is written (by default as it is).
+
+    One that is `drawn` is no text: there is nothing to sort or to look for in it.
+    """
 
     heading: str
     field: str
     text: Callable[[Any], str] = str
     numeric: bool = False
+    drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("latency", "latency_us", format_latency, numeric=True),
     Column("95% from", "latency_us_low", format_latency, numeric=True),
     Column("to", "latency_us_high", format_latency, numeric=True),
+    Column("samples", SHAPE, drawn=True),
     Column("cache/token", "kv_cache_bytes_per_token", format_exact_bytes, numeric=True),
     Column("bandwidth", "bandwidth_bytes_per_s", format_bandwidth, numeric=True),
     Column("FLOP rate", "flops_per_s", format_flop_rate, numeric=True),
@@ -67,7 +75,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("bound", "bound"),
     Column("note", "note"),
 )
-"""Left to right; `note` holds the reason and what else sets a record apart."""
+"""Left to right; `note` holds the reason, what else sets a record apart, and the warnings that go with its numbers."""
 
 RUN_COLUMN = Column("run", "run")
 
@@ -87,6 +95,16 @@ CHARTED: tuple[Column, ...] = (
 )
 """What charts need of a record beside the table's columns."""
 
+TOLD: tuple[Column, ...] = (
+    Column("samples", "samples", numeric=True),
+    Column("least", LEAST, format_latency, numeric=True),
+    Column("greatest", GREATEST, format_latency, numeric=True),
+)
+"""What is said of a record's samples beside the line of them."""
+
+COMMAND = (*AXES, "kernel", "device", "method", "cache", "seed")
+"""Fields of which the command is made that measures a record again: its case's, then the options of a sweep."""
+
 
 def columns(table: "pandas.DataFrame", several_runs: bool) -> tuple[Column, ...]:
     """The table's columns: those that tell its records apart, and the run's name where there are several."""
@@ -105,7 +123,7 @@ def shared(table: "pandas.DataFrame") -> list[tuple[Column, str]]:
 def column_values(table: "pandas.DataFrame", field: str) -> list[Any]:
     """A column's values as plain objects, None where there is none; `note` is put together from others."""
     if field == "note":
-        parts = zip(table["reason"], table["kv_len_dist"], table["throttled"].fillna(False), strict=True)
+        parts = zip(table["reason"], table["kv_len_dist"], table[DISTURBANCES], strict=True)
         return [_note(*part) or None for part in parts]
     values = table[field].astype(object)
     return list(values.where(values.notna(), None))
@@ -121,6 +139,6 @@ def unmeasured(table: "pandas.DataFrame") -> list[Unmeasured]:
     ]
 
 
-def _note(reason: str, distribution: str, throttled: bool) -> str:
+def _note(reason: str, distribution: str, disturbances: str) -> str:
     ragged = "ragged lengths" if distribution == "ragged" else ""
-    return "; ".join(note for note in (reason, ragged, "throttled" if throttled else "") if note)
+    return "; ".join(note for note in (reason, ragged, disturbances) if note)

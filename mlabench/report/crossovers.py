@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlabench.report.series import SHAPE, Context, measured
 
@@ -88,14 +88,18 @@ def ratios(frame: "pandas.DataFrame", series: str, rivals: Iterable[str], cost: 
 
 def find_crossovers(table: "pandas.DataFrame", context: Context, series: str) -> tuple[Crossover, ...]:
     """A crossover for each rival, head count and panel of a table of `ratios`, along the context's length."""
-    groups: Any = table.groupby(["rival", "num_q_heads", context.panel], sort=True)
+    keys = ["rival", "num_q_heads", context.panel]
+    lines: dict[tuple[str, int, int], list[tuple[int, float, float]]] = {}
+    # Of many lines most of the time would go into making a table of each.
+    columns = (table[name].tolist() for name in (*keys, context.x, "ratio", "floor_ratio"))
+    for rival, heads, panel, *point in zip(*columns, strict=True):
+        lines.setdefault((str(rival), int(heads), int(panel)), []).append((int(point[0]), point[1], point[2]))
     return tuple(
-        Crossover(series, str(rival), int(heads), int(panel), _points(rows, context.x, "ratio"),
-                  _points(rows, context.x, "floor_ratio"))
-        for (rival, heads, panel), rows in groups
-    )  # fmt: skip
+        Crossover(series, *key, _known((x, ratio) for x, ratio, _ in points), _known((x, y) for x, _, y in points))
+        for key, points in sorted(lines.items())
+    )
 
 
-def _points(rows: "pandas.DataFrame", x: str, column: str) -> tuple[tuple[int, float], ...]:
-    known: Any = rows.dropna(subset=[column]).sort_values(x)
-    return tuple((int(length), float(ratio)) for length, ratio in zip(known[x], known[column], strict=True))
+def _known(points: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """The points whose ratio is known, from the shortest on."""
+    return tuple(sorted((x, float(ratio)) for x, ratio in points if not math.isnan(ratio)))

@@ -7,7 +7,11 @@ where nothing was measured: small, ready to sort by, and without arithmetic or w
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlabench.report.cells import CHARTED, COLUMNS, MOST_ROWS, Column, column_values
+from mlabench.cases.axes import INTEGER_AXES
+from mlabench.records.store import Run
+from mlabench.report.cells import CHARTED, COLUMNS, COMMAND, MOST_ROWS, TOLD, Column, column_values
+from mlabench.report.samples import with_samples
+from mlabench.report.warnings import with_disturbances
 
 if TYPE_CHECKING:
     import pandas
@@ -32,16 +36,28 @@ def coded(values: Sequence[Any], text: Callable[[Any], str] = str, *, numeric: b
     return column | {"values": [_rounded(value) for value in first.values()]} if numeric else column
 
 
+def with_details(table: "pandas.DataFrame", runs: Sequence[Run]) -> "pandas.DataFrame":
+    """The table of all records of the runs, in their order, with the samples, doubts and device of each."""
+    devices = [run.manifest.fingerprint.device for run in runs for _ in run.records]
+    records = [record for run in runs for record in run.records]
+    return with_disturbances(with_samples(table, records), runs).assign(device=devices)
+
+
 def records_data(table: "pandas.DataFrame", shown: Sequence[Column]) -> dict[str, Any]:
-    """At most `MOST_ROWS` records: how many, the table's headings, and every column by its field."""
+    """At most `MOST_ROWS` records of a table `with_details`: how many, its headings, and every column by its field.
+
+    Of the fields in `command` is made what measures a record again.
+    """
     kept = table.head(MOST_ROWS)
-    fields = {column.field: column for column in (*COLUMNS, *shown, *CHARTED)}
+    known = {column.field: column for column in (*COLUMNS, *shown, *CHARTED, *TOLD)}
+    others = {field: Column(field, field, numeric=field in INTEGER_AXES) for field in COMMAND if field not in known}
     return {
         "rows": len(kept),
-        "shown": [[column.field, column.heading, column.numeric] for column in shown],
+        "shown": [[column.field, column.heading, column.numeric, column.drawn] for column in shown],
+        "command": COMMAND,
         "columns": {
             field: coded(column_values(kept, field), column.text, numeric=column.numeric)
-            for field, column in fields.items()
+            for field, column in (known | others).items()
         },
     }
 

@@ -1,64 +1,54 @@
 """The report as one HTML page without any outside resource."""
 
+import gzip
+import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlabench.records.manifest import Manifest
-from mlabench.records.store import Run
 from mlabench.report.cells import MOST_ROWS, columns, shared, unmeasured
 from mlabench.report.charts import can_draw
 from mlabench.report.charts.embed import bokeh_script, make_charts
-from mlabench.report.charts.looks import DARK
+from mlabench.report.charts.looks import DARK, series_looks
+from mlabench.report.charts.moved import moved_data
 from mlabench.report.claimed import claim_table
-from mlabench.report.dataset import records_data
+from mlabench.report.content import Content, DrawnMove, DrawnView
+from mlabench.report.dataset import records_data, with_details
+from mlabench.report.facts import card, summary
 from mlabench.report.findings import Finding, findings
+from mlabench.report.moved import CAPTION as MOVED_CAPTION
+from mlabench.report.moved import SERIES
 from mlabench.report.parts import MOST_LAYERS, layer_rows
-from mlabench.report.render import Picture
-from mlabench.report.series import View
 from mlabench.report.warnings import warnings
-from mlabench.units import (
-    NOT_MEASURED,
-    format_bandwidth,
-    format_bytes,
-    format_exact,
-    format_flop_rate,
-    format_power,
-)
+from mlabench.units import format_exact
 
 if TYPE_CHECKING:
     import jinja2
     import pandas
 
 
-def render_page(
-    runs: Sequence[Run],
-    table: "pandas.DataFrame",
-    sections: Sequence[tuple[View, Sequence[Picture]]],
-    notes: Sequence[str],
-    title: str,
-    beside: Sequence[Mapping[str, str]],
-) -> str:
-    """The page's text.
-
-    `table` holds all records, `sections` the drawn views, `notes` what was left out of them, and `beside` holds for
-    each section the files beside the page by the names of their figures.
-    """
+def render_page(content: Content) -> str:
+    """The page's text."""
+    runs, table = content.runs, with_details(content.table, content.runs)
     shown = columns(table, len(runs) > 1)
     records = records_data(table, shown)
-    parts = _sections(sections, table, beside)
-    data = {"records": records, "dark": DARK, "views": [part["charts"].data for part in parts if part["charts"]]}
+    sections = _sections(content, table)
+    moved = [_moved(one, place, why_pictures(table)) for place, one in enumerate(content.moves)]
+    views = [section["charts"].data for section in sections if section["charts"]]
+    data = {"records": records, "dark": DARK, "views": [*(one["data"] for one in moved if one["data"]), *views]}
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=title,
-            summary=_summary(runs, table),
-            sections=parts,
+            title=content.title,
+            summary=summary(runs, table),
+            sections=sections,
+            moved=moved,
             bokeh=bokeh_script() if data["views"] else "",
-            data=data,
+            data=_packed(data),
+            shown_rows=records["rows"],
             without_charts=why_pictures(table),
-            warnings=(*warnings(runs, table), *notes),
+            warnings=(*warnings(runs, table), *content.notes),
             unmeasured=unmeasured(table),
             layers=layer_rows(table),
             claims=claim_table(runs),
@@ -84,108 +74,59 @@ def _environment() -> "jinja2.Environment":
     """Templates that escape what they are given, and include one another, styles and scripts."""
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("mlabench.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
-    return environment
 
 
-def card(run: Run, table: "pandas.DataFrame") -> list[tuple[str, str]]:
-    """The environment of a run as names and values."""
-    manifest, machine = run.manifest, run.manifest.fingerprint
-    own = table[table["run"] == run.name]
-    provenance = manifest.provenance
-    dirty = {True: "with uncommitted changes", False: "clean", None: "git could not say"}[provenance.get("dirty")]
-    facts = [
-        ("machine", f"{machine.device_name}, {machine.processors} processors" + _memory(machine.memory_bytes)),
-        ("power limit", format_power(machine.power_limit_w)),
-        ("driver", machine.driver),
-        ("CUDA", machine.cuda),
-        ("PyTorch", machine.torch),
-        ("Triton", machine.triton),
-        ("Python", f"{machine.python} on {machine.system}"),
-        ("mlabench", provenance.get("version")),
-        ("commit", f"{provenance.get('commit') or 'unknown'} ({dirty})"),
-        ("source digest", provenance.get("source_digest")),
-        ("started", manifest.created_at),
-        ("timing method", _values(own, "method")),
-        ("last-level cache", _values(own, "cache")),
-        *_ceilings(manifest),
-    ]
-    return [(name, str(value)) for name, value in facts if value not in (None, "", NOT_MEASURED)]
+def _packed(data: Any) -> str:
+    """The page's numbers in a third of their size, as its script unpacks them; the same numbers give the same text."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def _ceilings(manifest: Manifest) -> list[tuple[str, str]]:
-    if manifest.ceilings is None:
-        return [("ceilings", "not measured")]
-    ceilings = manifest.ceilings
-    rates = ", ".join(
-        f"{format_flop_rate(rate)} {dtype}" for dtype, rate in sorted(ceilings.matmul_flops_per_s.items())
-    )
-    return [
-        ("measured read", format_bandwidth(ceilings.read_bytes_per_s)),
-        ("measured write", format_bandwidth(ceilings.write_bytes_per_s)),
-        ("measured copy", format_bandwidth(ceilings.copy_bytes_per_s)),
-        ("measured matmul", rates or NOT_MEASURED),
-    ]
-
-
-def _summary(runs: Sequence[Run], table: "pandas.DataFrame") -> list[tuple[str, str]]:
-    ok = int((table["status"] == "ok").sum())
-    versions = {f"{run.manifest.provenance.get('commit') or 'unknown'}"[:12] for run in runs}
-    devices = {run.manifest.fingerprint.device_name for run in runs}
-    return [
-        ("compared", ", ".join(dict.fromkeys(_variant(row) for row in table.to_dict("records"))) or "nothing"),
-        ("machine", ", ".join(sorted(devices))),
-        ("commit", ", ".join(sorted(versions))),
-        ("points", f"{ok} measured of {len(table)} records in {', '.join(run.name for run in runs)}"),
-    ]
-
-
-def _sections(
-    drawn: Sequence[tuple[View, Sequence[Picture]]], table: "pandas.DataFrame", beside: Sequence[Mapping[str, str]]
-) -> list[dict[str, Any]]:
+def _sections(content: Content, table: "pandas.DataFrame") -> list[dict[str, Any]]:
     """A section for each view; a finding that holds for several stands in the first."""
     told: set[Finding] = set()
     sections = []
-    for place, (view, pictures) in enumerate(drawn):
-        section = _section(view, pictures, table, place)
-        section["files"] = beside[place]
+    for place, drawn in enumerate(content.views):
+        section = _section(drawn, table, place, content.chosen)
         section["findings"] = [finding for finding in section["findings"] if finding not in told]
         told.update(section["findings"])
         sections.append(section)
     return sections
 
 
-def _section(view: View, pictures: Sequence[Picture], table: "pandas.DataFrame", place: int) -> dict[str, Any]:
-    drawn = [picture for picture in pictures if picture.files]
+def _section(drawn: DrawnView, table: "pandas.DataFrame", place: int, chosen: Sequence[str]) -> dict[str, Any]:
+    view, pictures = drawn.view, [picture for picture in drawn.pictures if picture.files]
     charts = None
     if not why_pictures(table):
-        charts = make_charts(view, {picture.row.name for picture in drawn}, table, place)
-        drawn = [picture for picture in drawn if picture.row.name not in {frame.name for frame in charts.frames}]
+        charts = make_charts(view, {picture.row.name for picture in pictures}, table, place, chosen)
+        pictures = [picture for picture in pictures if picture.row.name not in {frame.name for frame in charts.frames}]
     return {
         "id": f"view{place}",
         "title": view.title,
+        "files": drawn.beside,
         "findings": findings(view),
         "charts": charts if charts and charts.frames else None,
-        "figures": [(picture, b64encode(picture.files["png"]).decode()) for picture in drawn],
-        "missing": [picture.missing for picture in pictures if picture.missing],
+        "figures": [(picture, b64encode(picture.files["png"]).decode()) for picture in pictures],
+        "missing": [picture.missing for picture in drawn.pictures if picture.missing],
         "left_out": view.context.left_out,
     }
 
 
-def _variant(row: Mapping[Any, Any]) -> str:
-    return f"MLA {row['form']}" if row["variant"] == "mla" else str(row["label"]).partition(" (")[0]
-
-
-def _values(rows: "pandas.DataFrame", column: str) -> str:
-    return ", ".join(sorted(rows[column].dropna().unique()))
-
-
-def _memory(memory_bytes: int | None) -> str:
-    return f", {format_bytes(memory_bytes)} of memory" if memory_bytes else ""
+def _moved(drawn: DrawnMove, place: int, why_picture: str) -> dict[str, Any]:
+    moved, name = drawn.moved, f"moved{place}"
+    return {
+        "id": name,
+        "moved": moved,
+        "caption": MOVED_CAPTION,
+        "files": drawn.beside,
+        "looks": [look for look in series_looks(SERIES) if look["name"] in {one.verdict for one in moved.points}],
+        "data": moved_data(moved, name) if drawn.files and not why_picture else None,
+        "png": b64encode(drawn.files["png"]).decode() if drawn.files else "",
+    }

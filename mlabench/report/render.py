@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlabench.report.figures import FIGURES, FigureRow
+from mlabench.report.figures import moved as moved_figure
+from mlabench.report.moved import Moved
 from mlabench.report.series import NothingToShowError, View
 from mlabench.report.style import RC
 
@@ -38,6 +40,18 @@ def draw_pictures(view: View, formats: Iterable[str], figures: Sequence[FigureRo
         return tuple(_picture(row, view, formats) for row in figures if row.fits(row.rows(view)))
 
 
+def draw_moved(moved: Moved, formats: Iterable[str]) -> dict[str, bytes]:
+    """The picture of what moved between two runs, as `png` or `svg` files."""
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        figure = moved_figure.draw(moved)
+        drawn, every = len(moved.drawn), len(moved.points)
+        which = f"the {drawn} of {every} points that moved farthest" if drawn < every else f"all {every} points"
+        figure.suptitle(f"{moved.title}\n{which}", fontsize=12)
+        return {kind: SAVERS[kind](figure) for kind in formats}
+
+
 def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
     heading = row.heading(view.context)
     try:
@@ -48,8 +62,7 @@ def _picture(row: FigureRow, view: View, formats: tuple[str, ...]) -> Picture:
         heading = own_title.replace("\n", ", ")
     else:
         figure.suptitle(heading if len(heading) <= ONE_LINE_TITLE else heading.replace(", ", "\n", 1), fontsize=12)
-    savers = {"png": _png, "svg": _svg}
-    return Picture(row, heading, row.explanation(view.context), {kind: savers[kind](figure) for kind in formats})
+    return Picture(row, heading, row.explanation(view.context), {kind: SAVERS[kind](figure) for kind in formats})
 
 
 def _png(figure: "Figure") -> bytes:
@@ -66,3 +79,7 @@ def _svg(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+SAVERS = {"png": _png, "svg": _svg}
+"""How a figure becomes a file of each format."""

@@ -22,6 +22,9 @@ APART = ("method", "dtype", "phase", "scope", "hidden_size")
 
 MOST_PANELS = 3
 
+MOST_MODELS = 2
+"""Named in a title; the others are counted."""
+
 
 class NothingToShowError(Exception):
     """A figure has no data to draw; the message is a sentence that says why."""
@@ -41,8 +44,9 @@ class Context:
 
     Figures of one head count draw `num_q_heads`. `x` is `kv_len`; where that is one value, `q_len` or else `batch` if
     it has several. `panel` is `kv_len` where `x` is `batch`, and `batch` elsewhere; `panels` are its values that are
-    drawn. Figures of a single batch size draw `batch`. `q_len` and `kv_len` are None where they differ between points:
-    both do in the prefill of whole prompts.
+    drawn. Figures of a single batch size draw `batch`. `models` are the presets whose shapes are drawn, `own_models`
+    those with `num_q_heads`. `q_len` and `kv_len` are None where they differ between points: both do in the prefill of
+    whole prompts.
     """
 
     device_name: str
@@ -52,6 +56,8 @@ class Context:
     phase: str
     scope: str
     hidden_size: int | None
+    models: tuple[str, ...]
+    own_models: tuple[str, ...]
     q_len: int | None
     kv_len: int | None
     ceilings: Ceilings | None
@@ -68,7 +74,8 @@ class Context:
     def setting(self, every_head_count: bool = False, every_phase: bool = False) -> str:
         """The part of a figure's title that says of what: `128 heads, bfloat16, NVIDIA H200`."""
         heads = _listed(self.all_num_q_heads if every_head_count else (self.num_q_heads,))
-        what = "" if every_phase else f"{self.queries}{self.of_layer}"
+        layer = self._of_layer(self.models if every_head_count else self.own_models)
+        what = "" if every_phase else f"{self.queries}{layer}"
         return f"{heads} heads{what}, {self.dtype}, {self.device_name}"
 
     @property
@@ -78,12 +85,20 @@ class Context:
             return "" if self.q_len == 1 else f", q_len {self.q_len}"
         if self.q_len is not None:
             return f", {self.phase} q_len {self.q_len}"
-        return f", {self.phase} {'of whole prompts' if self.kv_len is None else f'at kv_len {self.kv_len}'}"
+        which = "of whole prompts" if self.kv_len is None else f"at kv_len {format_tokens(self.kv_len)}"
+        return f", {self.phase} {which}"
 
     @property
     def of_layer(self) -> str:
         """What a title adds where whole layers were measured: nothing for the core."""
-        return "" if self.hidden_size is None else f", whole layer of hidden size {self.hidden_size}"
+        return self._of_layer(self.models)
+
+    def _of_layer(self, models: tuple[str, ...]) -> str:
+        if self.hidden_size is None:
+            return ""
+        named, others = models[:MOST_MODELS], len(models) - MOST_MODELS
+        told = (*named, f"{others} more") if others > 0 else named
+        return f", whole layer of {' and '.join(told) or f'hidden size {self.hidden_size}'}"
 
     @property
     def length(self) -> str:
@@ -164,7 +179,9 @@ def series_of(row: Any) -> str:
 
 def _points(tables: "Sequence[pandas.DataFrame]") -> "pandas.DataFrame":
     table = joined(tables).drop_duplicates(["case_id", "kernel", "method"], keep="last")
-    return table.assign(series=[series_of(row) for row in table.to_dict("records")])
+    # Of whole rows most of the time would go into making them.
+    named = table[["variant", "form", "num_kv_heads"]].to_dict("records")
+    return table.assign(series=[series_of(row) for row in named])
 
 
 def _view(rows: "pandas.DataFrame", runs: Sequence[Run]) -> View:
@@ -199,6 +216,8 @@ def _context(rows: "pandas.DataFrame", runs: Sequence[Run], series: tuple[Series
         phase=first["phase"],
         scope=first["scope"],
         hidden_size=_only(rows["hidden_size"].dropna()),
+        models=_models(rows),
+        own_models=_models(rows[rows["num_q_heads"] == heads]),
         q_len=_only(rows["q_len"]),
         kv_len=_only(rows["kv_len"]),
         ceilings=ceilings[-1] if ceilings else None,
@@ -227,6 +246,10 @@ def _pick_series(rows: "pandas.DataFrame", left_out: list[str]) -> tuple[Series,
     if missing:
         left_out.append(f"records of {', '.join(missing)}")
     return tuple(picked)
+
+
+def _models(rows: "pandas.DataFrame") -> tuple[str, ...]:
+    return tuple(sorted({name for names in rows["models"] for name in names.split(", ") if name}))
 
 
 def _widest(ok: "pandas.DataFrame", column: str) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlabench.units import format_ratio
+
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
@@ -109,6 +111,16 @@ def log_ticks(axis: "Axis", text: Any, low: float, high: float) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
+def ratio_axis(axis: "Axis", low: float, high: float) -> None:
+    """Labelled ticks on a logarithmic axis of ratios that ends at `low` and `high`."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    ticks = ratio_ticks(low, high)
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FixedFormatter([format_ratio(tick) for tick in ticks]))
+
+
 def value_ticks(axis: "Axis", values: Sequence[float], text: Any, most: int) -> None:
     """Ticks at the measured values themselves, thinned to what fits."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
@@ -117,3 +129,21 @@ def value_ticks(axis: "Axis", values: Sequence[float], text: Any, most: int) -> 
     axis.set_major_locator(FixedLocator(shown))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FixedFormatter([text(value) for value in shown]))
+
+
+RATIO_STEPS = ((1.2, 0.02), (1.6, 0.1), (2.6, 0.2))
+"""How far apart the ticks around 1 are on an axis of ratios that spans up to so much."""
+
+ROUND_RATIOS = ((12.0, (1, 1.5, 2, 3, 5, 7)), (30.0, (1, 2, 5)), (3000.0, (1, 3)))
+"""Which multiples of the powers of ten they are on one that spans more."""
+
+
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Round ratios between the ends of a logarithmic axis around 1: the finer, the less it spans."""
+    step = next((step for most, step in RATIO_STEPS if high / low <= most), None)
+    if step:
+        ticks = [round(step * place, 6) for place in range(1, round(high / step) + 1)]
+    else:
+        factors = next((factors for most, factors in ROUND_RATIOS if high / low <= most), (1,))
+        ticks = [float(f"{factor}e{power}") for power in range(-6, 7) for factor in factors]
+    return [tick for tick in ticks if low <= tick <= high]

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mlabench.records.conditions import disturbances
 from mlabench.records.store import Run
-from mlabench.units import format_percent
+from mlabench.units import format_percent, format_ratio
 
 if TYPE_CHECKING:
     import pandas
@@ -18,10 +19,30 @@ CLOCK_CHANGE = 0.03
 """Relative change of the SM clock within a point's samples from which on it is told."""
 
 
+DISTURBANCES = "disturbances"
+"""The column that `with_disturbances` adds: text, empty where nothing is known to make a record's time doubtful."""
+
+
+def with_disturbances(table: "pandas.DataFrame", runs: Sequence[Run]) -> "pandas.DataFrame":
+    """The table of all records of the runs, in their order, with what makes each one's numbers doubtful."""
+    known = [disturbances(record, run.manifest) for run in runs for record in run.records]
+    numbers = (table[name] for name in ("latency_us", "latency_us_low", "latency_us_high", "fraction_of_floor"))
+    seen = map(_of_numbers, *numbers)
+    texts = ["; ".join((*first, *then)) for first, then in zip(known, seen, strict=True)]
+    return table.assign(**{DISTURBANCES: texts})
+
+
 def warnings(runs: Sequence[Run], table: "pandas.DataFrame") -> tuple[str, ...]:
     """One sentence each; `table` holds all records of the runs."""
     found = [line for run in runs for line in _of_run(run)]
     return (*found, *_of_table(table), *_between(runs, table))
+
+
+def _of_numbers(middle: float, low: float, high: float, share: float) -> list[str]:
+    """What a record's own numbers say against it; those that are not known, NaN, say nothing."""
+    half = (high - low) / (2 * middle)
+    found = [f"known to ±{format_percent(half)} only"] if half > WIDE else []
+    return [*found, f"{format_ratio(share)} as fast as the roofline allows"] if share > 1 else found
 
 
 def _of_run(run: Run) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from mlabench.cli.report_steps import moved_between
+from mlabench.records.store import load_run
 from mlabench.report.interleaved import load_measured
 from mlabench.report.write import write_report
-from tests.factories import make_run, make_sweep
+from tests.cli.commands import QUICK, run
+from tests.factories import make_case, make_record, make_run, make_sweep
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 pytest.importorskip("bokeh", reason="needs the Python package bokeh")
@@ -23,7 +27,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
 
-LATENCY = "views[0].charts.find((chart) => chart.id === 'view0-latency').plots[0]"
+LATENCY = "report.views[0].charts.find((chart) => chart.id === 'view0-latency').plots[0]"
 
 
 @dataclass
@@ -37,11 +41,16 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report of the committed baseline, and one of a run on a CPU."""
+    """A report of the committed baseline, one of a run on a CPU, and one of two such runs."""
     out = tmp_path_factory.mktemp("reports")
-    small = make_run(None, make_sweep("cpu", batch=(1, 2), kv_len=(256, 1024), num_q_heads=(8, 16)), "cpu")
-    runs = {"baseline": load_measured([BASELINE]), "cpu": [small]}
-    return {name: write_report(run, out / name, ["html"])[0] for name, run in runs.items()}
+    small, later = (
+        make_run(
+            Path(name), make_sweep("cpu", noise=noise, batch=(1, 2), kv_len=(256, 1024), num_q_heads=(8, 16)), "cpu"
+        )
+        for name, noise in (("small", 0.01), ("later", 0.2))
+    )
+    runs = {"baseline": load_measured([BASELINE]), "cpu": [small], "two": [small, later]}
+    return {name: write_report(run, out / name, ["html"], moved=moved_between(run))[0] for name, run in runs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +101,7 @@ def points_drawn(page: Any) -> list[float]:
     return [float(value) for value in page.evaluate(f"Array.from({LATENCY}.points.data.y)")]
 
 
-@pytest.mark.parametrize("name", ["baseline", "cpu"])
+@pytest.mark.parametrize("name", ["baseline", "cpu", "two"])
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
 def test_it_opens_without_a_complaint_or_a_request(
     browser: Any, reports: dict[str, Path], name: str, scheme: str, width: int
@@ -106,11 +115,13 @@ def test_it_opens_without_a_complaint_or_a_request(
     assert opened.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("name", ["baseline", "two"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Any, reports: dict[str, Path], scheme: str) -> None:
+def test_axe_finds_nothing_serious(browser: Any, reports: dict[str, Path], scheme: str, name: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    page = open_page(browser, reports["baseline"], scheme).page
+    page = open_page(browser, reports[name], scheme).page
     page.locator("details summary").first.click()
+    page.locator("#records .reveal").first.click()
     found = axe.run(page).response["violations"]
     serious = {one["id"]: [node["html"][:200] for node in one["nodes"]] for one in found
                if one["impact"] in ("serious", "critical")}  # fmt: skip
@@ -138,7 +149,7 @@ def test_a_heading_sorts_by_what_the_numbers_are(opened: Opened) -> None:
     assert cells.first.inner_text().endswith(" us")
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
-    assert cells.first.inner_text() == page.evaluate("data.records.columns.latency_us.texts.at(-1)")
+    assert cells.first.inner_text() == page.evaluate("report.data.records.columns.latency_us.texts.at(-1)")
 
 
 def test_more_rows_come_when_asked_for(opened: Opened) -> None:
@@ -204,3 +215,102 @@ def test_a_change_of_scheme_draws_anew(browser: Any, reports: dict[str, Path]) -
     opened.page.wait_for_selector("body[data-drawn=dark]")
     assert opened.page.evaluate(colours) != light
     assert opened.troubles == []
+
+
+def test_the_line_of_a_rows_samples_tells_what_it_spans(opened: Opened) -> None:
+    line = opened.page.locator("#records .samples").first
+    told = line.get_attribute("aria-label") or ""
+    assert re.fullmatch(r"\d+ samples: least [\d.]+ [um]s, median [\d.]+ [um]s, greatest [\d.]+ [um]s", told)
+    assert line.locator("title").text_content() == told
+    assert len((line.locator("polyline").get_attribute("points") or "").split()) > 10
+
+
+def test_words_are_not_looked_for_in_the_lines(opened: Opened) -> None:
+    shape = opened.page.evaluate("report.data.records.columns.samples_shape.texts[0]")
+    opened.page.fill("#filter", shape)
+    assert opened.page.inner_text("#count") == "0 of 451 shown"
+    opened.page.fill("#filter", "")
+
+
+def test_what_makes_a_record_doubtful_stands_in_its_row(browser: Any, tmp_path: Path) -> None:
+    records = [
+        make_record(make_case(kv_len=1024), throttled=True),
+        make_record(make_case(kv_len=2048), latency_us=0.5),
+        make_record(make_case(kv_len=4096), noise=0.4),
+    ]
+    (path,) = write_report([make_run(None, records)], tmp_path, ["html"])
+    notes = open_page(browser, path).page.locator("#records tbody tr td:last-child").all_inner_texts()
+    assert notes[0] == "clocks were held down"
+    assert notes[1].endswith("x as fast as the roofline allows")
+    assert re.match(r"known to ±\d+% only", notes[2])
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        ("variant=mla", "form=absorbed", "kv_len=130", "kv_len_dist=ragged", "batch=2", "kv_lora_rank=64"),
+        ("variant=gqa", "num_kv_heads=2", "kv_len=48", "phase=prefill", "dtype=float32", "page_size=16"),
+    ],
+)
+def test_the_command_of_a_row_measures_it_again(browser: Any, tmp_path: Path, axes: tuple[str, ...]) -> None:
+    given = [word for axis in axes for word in ("-a", axis)]
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert run(*QUICK, "--kernel", "torch", *given, "--seed", "7", "--out", str(first)).returncode == 0
+    assert run("report", str(first), "--format", "html").returncode == 0
+    page = open_page(browser, first / "report" / "report.html").page
+    page.locator("#records .reveal").click()
+    program, *words = shlex.split(page.inner_text("#records .command code"))
+    assert program == "mlabench"
+    assert run(*words, "--sampling-s", "0.01", "--precision", "0.5", "--out", str(again)).returncode == 0
+    (one,), (other,) = load_run(first).records, load_run(again).records
+    assert (one.key, one.seed, one.case) == (other.key, other.seed, other.case)
+    page.locator("#records .reveal").click()
+    assert page.locator("#records .command").count() == 0
+
+
+def test_a_kernel_of_another_commit_is_measured_again_in_its_checkout(browser: Any, tmp_path: Path) -> None:
+    records = [make_record(make_case(kv_len=1024), "mla_decode_triton@1a2b3c4")]
+    (path,) = write_report([make_run(None, records)], tmp_path, ["html"])
+    page = open_page(browser, path).page
+    page.locator("#records .reveal").click()
+    command = page.inner_text("#records .command code")
+    assert "--kernel mla_decode_triton --device cuda --method graph --cache cold" in command
+    assert command.endswith("# in a checkout of 1a2b3c4")
+
+
+def test_the_chart_of_what_moved_is_filled_and_its_legend_hides_verdicts(
+    browser: Any, reports: dict[str, Path]
+) -> None:
+    page = open_page(browser, reports["two"]).page
+    drawn = "report.views[0].charts[0].plots[0]"
+    assert page.evaluate(f"{drawn}.points.data.name.length") == page.evaluate(f"{drawn}.bars.data.low.length") == 20
+    page.click("#moved0 summary")
+    rows = page.locator("#moved0 details tbody tr")
+    assert rows.count() == page.evaluate("report.views[0].tables.moved.rows") == 44
+    button = page.locator("#moved0 .legend button").first
+    button.click()
+    assert rows.count() < 44
+    assert page.evaluate(f"{drawn}.points.data.name.length") < 20
+    button.click()
+    assert rows.count() == 44
+
+
+def test_the_crossing_of_two_forms_is_marked_under_the_chosen_conditions(browser: Any, tmp_path: Path) -> None:
+    times = {
+        (8, "absorbed"): (1.0, 1.0),
+        (8, "recompute"): (0.5, 2.0),
+        (1, "absorbed"): (1.0, 1.0),
+        (1, "recompute"): (2.0, 4.0),
+    }
+    records = [
+        make_record(make_case(form=form, batch=batch, kv_len=kv_len), latency_us=100 * factor)
+        for (batch, form), factors in times.items()
+        for kv_len, factor in zip((1024, 4096), factors, strict=True)
+    ]
+    (path,) = write_report([make_run(None, records)], tmp_path, ["html"])
+    page = open_page(browser, path).page
+    marks = "report.views[0].charts.find((chart) => chart.id === 'view0-forms').plots[0].marks.data"
+    page.select_option("select[name=batch]", "8")
+    assert page.evaluate(f"[...{marks}.x, ...{marks}.y, ...{marks}.text]") == [2048, 1, "2k"]
+    page.select_option("select[name=batch]", "1")
+    assert page.evaluate(f"{marks}.x.length") == 0

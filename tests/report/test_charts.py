@@ -20,11 +20,11 @@ NAMES = [row.name for row in CHARTS if row.name not in ("energy", "load")]
 def charts_of(records: tuple[Record, ...], names: list[str] = NAMES) -> tuple[Charts, dict[str, Any]]:
     """The charts of the only view, and the page's columns of its records."""
     from mlabench.report.cells import columns
-    from mlabench.report.dataset import records_data
+    from mlabench.report.dataset import records_data, with_details
 
     run = make_run(None, records)
     (view,) = make_views([run])
-    table = frame([run])
+    table = with_details(frame([run]), [run])
     return make_charts(view, names, table, 0), records_data(table, columns(table, several_runs=False))["columns"]
 
 
@@ -107,6 +107,7 @@ def test_energy_and_power_are_drawn_where_they_were_measured() -> None:
     view.frame["energy_j_per_token"], view.frame["power_w"] = [1e-3, 2e-3, 3e-3, 4e-3], 650.0
     (load,) = make_charts(view, [], table, 0).frames
     assert [panel.title for panel in load.panels] == ["energy per token", "power"]
+    assert make_charts(view, [], table, 0, chosen=["latency"]).frames == ()
     assert load.wide
 
 

@@ -1,6 +1,6 @@
 from mlabench.records.frame import frame
 from mlabench.report.cells import columns, shared
-from mlabench.report.dataset import coded, records_data
+from mlabench.report.dataset import coded, records_data, with_details
 from mlabench.units import format_latency
 from tests.factories import make_case, make_record, make_run
 
@@ -27,7 +27,8 @@ def test_a_record_keeps_its_reason_and_what_was_not_measured_has_no_value() -> N
         make_record(make_case(kv_len=1024), latency_us=10.0),
         make_record(make_case(kv_len=2048), status="oom", reason="too large"),
     ]
-    table = frame([make_run(None, records)])
+    run = make_run(None, records)
+    table = with_details(frame([run]), [run])
     data = records_data(table, columns(table, several_runs=False))
     assert data["rows"] == 2
     assert data["columns"]["latency_us"] == {"texts": ["10 us"], "codes": [0, -1], "values": [10]}

@@ -180,12 +180,13 @@ def test_forms_are_level_where_the_absorbed_one_is_overtaken() -> None:
         )
     )
     (axes,) = forms.draw(found.frame, found.context).axes
-    level, line, floor, legend = axes.lines
+    level, line, floor, ring, legend = axes.lines
     assert (legend.get_label(), legend.get_linestyle()) == ("as the ceilings alone allow", ":")
     assert points_of(line) == [(64.0, 4.0), (1024.0, 0.25)]
     assert (line.get_label(), floor.get_linestyle()) == ("MLA expanded", ":")
     assert {y for _, y in points_of(level)} == {1}
     assert texts(axes) == ["256"]
+    assert points_of(ring) == [(pytest.approx(256.0), 1)]
     assert axes.get_xlabel() == "q_len (new tokens)"
     assert forms.has_several(found.frame)
     assert not forms.has_several(found.frame[found.frame["form"] == "absorbed"])

@@ -14,7 +14,7 @@ from mlabench.cases.case import Case
 from mlabench.measure.kernels import KERNELS, PEERS
 from mlabench.records.record import Record
 from mlabench.report.figures.kernels import LEAST_GAP_PIXELS, WIDTH_PIXELS, draw, finding, has_several
-from mlabench.report.figures.looks import LOOKS, Look, looks_of, with_sides
+from mlabench.report.figures.looks import LOOKS, Look, is_of_suite, looks_of, with_sides
 from mlabench.report.render import draw_pictures
 from mlabench.report.series import View, make_views
 from mlabench.report.side_by_side import MOST_PANELS
@@ -23,7 +23,7 @@ from tests.factories import make_case, make_record, make_run
 
 TIMES = {"chosen": 100.0, "flash_mla": 120.0, "flash_attn_3": 150.0}
 PLACES = ((1, 4096), (8, 1024), (8, 8192))
-CHOSEN = {"decode": "mla_decode", "prefill": "grouped_prefill"}
+KINDS = {"decode": "mla_decode", "prefill": "grouped_prefill"}
 
 
 def view(records: Sequence[Record], **overrides: Any) -> View:
@@ -32,8 +32,9 @@ def view(records: Sequence[Record], **overrides: Any) -> View:
 
 
 def measured(case: Case, backend: str, us: float = 100.0) -> Record:
-    """A record of the backend's kernel; those that choose among others have a name for each phase."""
-    return make_record(case, CHOSEN[case.phase] if backend == "chosen" else backend, us, backend=backend)
+    """A record of the backend's kernel, by the name that the suite has for it."""
+    kind = KINDS[case.phase]
+    return make_record(case, kind if backend == "chosen" else f"{kind}_{backend}", us, backend=backend)
 
 
 def side_by_side(heads: Sequence[int] = (16, 128), factor: float = 1.0, **times_us: float) -> list[Record]:
@@ -131,6 +132,34 @@ def test_every_backend_has_a_look_and_others_are_given_one() -> None:
     assert len({(look.colour, look.marker) for look in found.values()}) == 4
     two = looks([make_record(make_case(), f"flash_mla_{name}", backend="flash_mla") for name in ("new", "old")])
     assert [(look.label, look.peer) for look in two.values()] == [("flash_mla_new", True), ("flash_mla_old", True)]
+
+
+def test_every_kernel_of_the_suite_and_its_peers_is_known_by_its_name() -> None:
+    assert [kernel.name for kernel in (*KERNELS, *PEERS) if not is_of_suite(kernel.name, kernel.backend)] == []
+    assert is_of_suite("mla_decode_triton@1a2b3c4", "triton")
+    strangers = (("my_decode", "triton"), ("mla_decode_triton", "mine"), ("mla_decode_v2", "triton"), ("mine", "mine"))
+    assert [names for names in strangers if is_of_suite(*names)] == []
+
+
+def test_other_packages_kernels_go_by_their_names_and_are_held_against_the_suites() -> None:
+    case = make_case()
+    others = (("a_decode", "triton"), ("my_decode", "mine"), ("other_decode", "mine"), ("z_decode", "chosen"))
+    records = [make_record(case, name, backend=backend) for name, backend in others]
+    records += [measured(case, backend) for backend in ("triton", "flash_mla")]
+    found = looks(records)
+    assert [look.label for look in found.values()] == [
+        *("mla_decode_triton", "FlashMLA", "a_decode", "my_decode", "other_decode", "z_decode")
+    ]
+    assert [look.peer for look in found.values()] == [False, *[True] * 5]
+
+
+def test_no_two_markers_are_alike_however_many_kernels_there_are() -> None:
+    case = make_case()
+    records = [measured(case, backend) for backend in LOOKS]
+    records += [make_record(case, f"theirs_{place}", backend="triton") for place in range(12)]
+    records += [make_record(case, "mla_decode_triton@1a2b3c4", backend="triton")]
+    found = looks(records)
+    assert len({look.marker for look in found.values()}) == len(found) == len(LOOKS) + 13
 
 
 def test_the_kernels_of_a_backend_for_several_attentions_are_one() -> None:

@@ -1,3 +1,4 @@
+from mlabench.cases.grid import make_cases
 from mlabench.records.record import Record
 from mlabench.report.series import View, make_views, measured
 from mlabench.report.style import STYLES
@@ -151,7 +152,7 @@ def test_a_sweep_over_the_new_tokens_has_them_as_its_axis() -> None:
     context = view.context
     assert (context.x, context.panel, context.q_len, context.kv_len) == ("q_len", "batch", None, 16384)
     assert sorted(view.frame["q_len"]) == [64, 512, 4096]
-    assert context.setting() == "128 heads, prefill at kv_len 16384, bfloat16, Synthetic H200"
+    assert context.setting() == "128 heads, prefill at kv_len 16k, bfloat16, Synthetic H200"
     assert context.left_out == ("3 records with other than kv_len 16384",)
 
 
@@ -166,3 +167,17 @@ def test_a_few_whole_prompts_do_not_hide_a_sweep_over_the_new_tokens() -> None:
         make_views([make_run(None, prefills((1024, 1024), (2048, 2048), (64, 8192), (128, 8192), (256, 8192)))])
     )
     assert (view.context.x, view.context.kv_len) == ("q_len", 8192)
+
+
+def test_a_layers_title_and_file_name_its_models() -> None:
+    records = [
+        make_record(make_cases({"kv_len": (1024,), "scope": ("layer",)}, [model])[0])
+        for model in ("deepseek-v3", "kimi-k2", "llama-3.1-405b")
+    ]
+    layers, other = sorted(make_views([make_run(None, records)]), key=lambda found: len(found.frame), reverse=True)
+    assert layers.context.setting() == "128 heads, whole layer of deepseek-v3, bfloat16, Synthetic H200"
+    both = "64, 128 heads, whole layer of deepseek-v3 and kimi-k2, bfloat16, Synthetic H200"
+    assert layers.context.setting(every_head_count=True) == both
+    assert layers.title.endswith("whole layer of deepseek-v3 and kimi-k2")
+    assert slug(layers).endswith("-layer-deepseek-v3-kimi-k2")
+    assert slug(other).endswith("-layer-llama-3-1-405b")

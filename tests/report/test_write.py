@@ -1,4 +1,3 @@
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mlabench.report.charts import CHARTS
 from mlabench.report.figures import FIGURES
 from mlabench.report.write import write_report
 from tests.factories import make_case, make_record, make_run, make_sweep, write_run
+from tests.report.pages import unpacked
 
 HOSTILE = '</td><script>alert("x")</script> & <img src=http://example.org/x.png>'
 DRAWN = [row.name for row in FIGURES if row.name not in ("kernels", "energy")]
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "script" and self.holds_data:
-            self.data = json.loads(data)
+            self.data = unpacked(data)
         if not {"script", "style"} & set(self.open):
             self.text += data
         if "td" in self.open:

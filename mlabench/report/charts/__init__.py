@@ -100,7 +100,8 @@ CHARTS: tuple[ChartRow, ...] = (
         "forms",
         "Absorbed MLA beside its other forms",
         "The latency of each other form of MLA over that of the absorbed one: above 1x the absorbed form is faster, "
-        "below it is slower. Dotted: the same of the least times that the measured ceilings allow. Logarithmic axes.",
+        "below it is slower, and a ring with its {length} says where they are level. Dotted: the same of the least "
+        "times that the measured ceilings allow. Logarithmic axes.",
         lines.forms,
         ("over", *POINT, "ratio", "floor_ratio", "latency_us", "rival.latency_us"),
     ),

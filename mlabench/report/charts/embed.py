@@ -9,6 +9,7 @@ from mlabench.report.charts import CHARTS, ChartRow
 from mlabench.report.charts.chart import Chart
 from mlabench.report.charts.looks import series_looks
 from mlabench.report.charts.tables import Places, point_table
+from mlabench.report.names import FIGURE_NAMES
 from mlabench.report.series import View
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ class Charts:
     data: dict[str, Any]
 
 
-def make_charts(view: View, drawn: Collection[str], table: "pandas.DataFrame", number: int) -> Charts:
-    """The charts of a view whose figures are named in `drawn`, and those without a figure that the data fits.
+def make_charts(
+    view: View, drawn: Collection[str], table: "pandas.DataFrame", number: int, chosen: Collection[str] = FIGURE_NAMES
+) -> Charts:
+    """The charts of a view whose figures are named in `drawn`, and those `chosen` without a figure that the data fits.
 
     `table` holds the page's records; `number` tells the views apart.
     """
@@ -76,13 +79,13 @@ def make_charts(view: View, drawn: Collection[str], table: "pandas.DataFrame", n
     frames, charts = [], []
     tables: dict[str, Any] = {"points": point_table(places)}
     for row in CHARTS if len(places.rows) else ():
-        if row.name not in drawn and not row.fits(places.rows):
+        if row.name not in drawn and not (row.name in chosen and row.fits(places.rows)):
             continue
         chart = row.make(view, places)
         frame = _frame(row, chart, view, f"view{number}-{row.name}")
         frames.append(frame)
         charts.append(_chart(row, chart, frame))
-        tables |= {chart.table: chart.rows} if chart.rows is not None else {}
+        tables |= ({chart.table: chart.rows} if chart.rows is not None else {}) | dict(chart.others)
     controls, series = _controls(view, places.rows), series_looks(view.context.series)
     setting = f"{view.context.dtype}, {view.context.device_name}"
     data = {
@@ -111,7 +114,7 @@ def _in_pairs(frames: Sequence[Frame]) -> tuple[Frame, ...]:
 
 def _chart(row: ChartRow, chart: Chart, frame: Frame) -> dict[str, Any]:
     panels = [
-        {"id": place.id, "item": _item(panel.plot, place.id), "spec": panel.spec}
+        {"id": place.id, "item": plot_item(panel.plot, place.id), "spec": panel.spec}
         for place, panel in zip(frame.panels, chart.panels, strict=True)
     ]
     listed = [[column, HEADINGS[column]] for column in row.listed]
@@ -143,7 +146,7 @@ def _controls(view: View, rows: "pandas.DataFrame") -> list[dict[str, Any]]:
     ]
 
 
-def _item(plot: Any, name: str) -> dict[str, Any]:
+def plot_item(plot: Any, name: str) -> dict[str, Any]:
     """A plot as `Bokeh.embed.embed_item` takes it, with ids that do not change from one writing to the next."""
     from bokeh.embed import json_item
 

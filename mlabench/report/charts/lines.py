@@ -1,6 +1,7 @@
 """Charts with a line for each series over a length: latency, speed-up, rates, share of the roofline, energy, power."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlabench.report.charts.chart import Chart
@@ -13,15 +14,17 @@ from mlabench.report.charts.plots import (
     add_hover,
     add_level,
     add_lines,
+    add_marks,
     add_scatter,
     fields_of,
     log_axis,
     new_plot,
+    ratio_axis,
     value_axis,
     zero_axis,
 )
-from mlabench.report.charts.tables import Places, rival_table, speed_table
-from mlabench.report.crossovers import over, ratios
+from mlabench.report.charts.tables import Places, crossing_table, rival_table, speed_table
+from mlabench.report.crossovers import find_crossovers, over, ratios
 from mlabench.report.figures.floor import LINEAR_UP_TO
 from mlabench.report.figures.forms import ABSORBED
 from mlabench.report.figures.lines import AXIS_NAMES
@@ -34,7 +37,6 @@ from mlabench.units import (
     format_latency,
     format_percent,
     format_power,
-    format_ratio,
     format_tokens,
 )
 
@@ -62,7 +64,7 @@ def speedup(view: View, places: Places) -> Chart:
     tables = {name: table for name in baselines(view.context) if len(table := over(places.rows, name))}
     panels = []
     for name, table in tables.items():
-        y = log_axis(f"speed-up over {name}", [1.0, *_column(table, "ratio")], format_ratio, 1.3)
+        y = ratio_axis(f"speed-up over {name}", _column(table, "ratio"))
         panels.append(_ratios(view, places, "speedup", y, SPEED_TIPS, title=f"over {name}", where={"over": name}))
     return Chart(tuple(panels), "speedup", speed_table(places, tables))
 
@@ -71,10 +73,17 @@ def forms(view: View, places: Places) -> Chart:
     """Every other form's latency over that of the absorbed one, and the same of their least times, dotted."""
     others = [one.name for one in view.context.series if one.style.variant == "mla" and one.name != ABSORBED]
     rows = ratios(places.rows, ABSORBED, others)
-    values = [1.0, *_column(rows, "ratio"), *_column(rows, "floor_ratio")]
-    y = log_axis(f"time over that of {ABSORBED}", values, format_ratio, 1.3)
+    y = ratio_axis(f"time over that of {ABSORBED}", [*_column(rows, "ratio"), *_column(rows, "floor_ratio")])
     panel = _ratios(view, places, "forms", y, FORM_TIPS, group="over")
-    return Chart((panel,), "forms", rival_table(places, ABSORBED, others))
+    tips = (("", f"@over is level with {ABSORBED}"), (view.context.x, "about @text"))
+    add_hover(panel.plot, [add_marks(panel.plot)], tips)
+    level = crossing_table(find_crossovers(rows, view.context, ABSORBED), view.context)
+    return Chart(
+        (replace(panel, marks="crossings"),),
+        "forms",
+        rival_table(places, rows),
+        {"crossings": level},
+    )
 
 
 def rates(view: View, places: Places) -> Chart:

@@ -54,7 +54,7 @@ def _maps(view: View, places: Places, name: str, cost: Cost, tips: Tips) -> Char
     xs, ys = ([texts[side](value) for value in sorted(set(found[side]))] for side in (context.x, context.panel))
     shown = [rival for rival in rivals if (found["rival"] == rival).any()]
     panels = tuple(_map(view, name, rival, (xs, ys), tips) for rival in shown)
-    return Chart(panels, name, rival_table(places, series, shown, cost))
+    return Chart(panels, name, rival_table(places, found))
 
 
 def _map(view: View, table: str, rival: str, factors: tuple[Sequence[str], Sequence[str]], tips: Tips) -> Panel:

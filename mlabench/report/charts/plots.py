@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlabench.report.charts.looks import CEILING, FONT, GRID, INK, TEXT_ON_CELLS, TIP_SOFT
-from mlabench.report.style import log_steps, thinned
+from mlabench.report.style import log_steps, ratio_ticks, thinned
+from mlabench.units import format_ratio
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure
@@ -38,7 +39,7 @@ class Panel:
 
     `where` holds columns of the table at one text, `by` are those that the page's controls choose. `columns` are the
     numbers behind x, y and what else the plot draws, `texts` what its tooltips and cells say, `group` the column that
-    tells its lines apart.
+    tells its lines apart, `marks` another table of the chart, whose rows are marked at `x` and `y` with their `text`.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Panel:
     texts: tuple[str, ...]
     where: Mapping[str, str] = field(default_factory=dict)
     group: str = "series"
+    marks: str = ""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -60,6 +62,7 @@ class Panel:
             "texts": list(self.texts),
             "where": dict(self.where),
             "group": self.group,
+            "marks": self.marks,
         }
 
 
@@ -79,6 +82,12 @@ def log_axis(label: str, values: Sequence[float], text: Text, margin: float = 1.
     """A logarithmic axis around positive values, with ticks at 1, 2 and 5 where there is room."""
     low, high = min(values) / margin, max(values) * margin
     return Axis(label, low, high, log_tick_values(low, high), text)
+
+
+def ratio_axis(label: str, values: Sequence[float], margin: float = 1.3) -> Axis:
+    """A logarithmic axis of ratios, with ticks around 1."""
+    axis = log_axis(label, [1.0, *values], format_ratio, margin)
+    return replace(axis, ticks=tuple(ratio_ticks(axis.low, axis.high)))
 
 
 def log_tick_values(low: float, high: float) -> tuple[float, ...]:
@@ -175,6 +184,18 @@ def add_bands(plot: "figure") -> Any:
 
     glyph = Patches(xs="xs", ys="ys", fill_color={"field": "colour"}, fill_alpha=0.25, line_color=None)
     return add_glyph(plot, glyph, "bands", ("xs", "ys", "colour"))
+
+
+def add_marks(plot: "figure") -> Any:
+    """A ring at each place that is told, with its text beside it."""
+    from bokeh.models import Scatter, Text
+
+    ring = Scatter(x="x", y="y", marker="circle", size=11, fill_color=None, line_color=INK, line_width=1.6)
+    drawn = add_glyph(plot, ring, "marks", ("x", "y", "text", "over"))
+    text = Text(x="x", y="y", text={"field": "text"}, x_offset=8, y_offset=-5, text_color=INK,
+                text_font={"value": FONT}, text_font_size="12px")  # fmt: skip
+    add_data(plot, text, drawn.data_source)
+    return drawn
 
 
 def add_hover(plot: "figure", renderers: Sequence[Any], tips: Sequence[tuple[str, str]]) -> None:

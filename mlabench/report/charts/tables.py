@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlabench.report.cells import COLUMNS
 from mlabench.report.charts.colours import cell_colour
 from mlabench.report.charts.looks import CLEAR, TEXT_ON_CELLS
-from mlabench.report.crossovers import LATENCY, Cost, contradicts, over, ratios
+from mlabench.report.crossovers import Crossover, contradicts, over
 from mlabench.report.dataset import coded
 from mlabench.report.figures.kv_bytes import bar_label, make_bars
-from mlabench.report.series import SHAPE, View, measured
-from mlabench.units import format_exact_bytes, format_number, format_ratio
+from mlabench.report.series import SHAPE, Context, View, measured
+from mlabench.units import format_exact_bytes, format_number, format_ratio, format_tokens
 
 if TYPE_CHECKING:
     import pandas
@@ -64,9 +65,8 @@ def speed_table(places: Places, baselines: Iterable[str]) -> Table:
     return _ratio_table(places, pandas.concat(tables))
 
 
-def rival_table(places: Places, series: str, rivals: Sequence[str], cost: Cost = LATENCY) -> Table:
-    """The points of one series over those of each rival, with the colours of a map's cells."""
-    rows = ratios(places.rows, series, rivals, cost)
+def rival_table(places: Places, rows: "pandas.DataFrame") -> Table:
+    """The points of one series over those of its rivals, as `ratios` gives them, with the colours of a map's cells."""
     table = _ratio_table(places, rows)
     pairs = list(zip(rows["ratio"].astype(float), rows["floor_ratio"].astype(float), strict=True))
     colours = [cell_colour(ratio) for ratio, _ in pairs]
@@ -77,6 +77,21 @@ def rival_table(places: Places, series: str, rivals: Sequence[str], cost: Cost =
         "frame": coded([TEXT_ON_CELLS if frame else CLEAR for frame in framed]),
         "floor_ratio": coded(floors, format_ratio, numeric=True),
         "digits": coded(list(rows["ratio"].astype(float)), lambda ratio: format_number(ratio, 2), numeric=True),
+    }
+
+
+def crossing_table(found: Sequence[Crossover], context: Context) -> Table:
+    """Where each series becomes level with its rival, at a ratio of 1."""
+    level = [(one, length) for one in found for length in one.lengths]
+    texts = {column.field: column.text for column in COLUMNS}
+    return {
+        "rows": len(level),
+        "over": coded([one.rival for one, _ in level]),
+        "num_q_heads": coded([one.num_q_heads for one, _ in level], numeric=True),
+        context.panel: coded([one.panel for one, _ in level], texts[context.panel], numeric=True),
+        "x": coded([length for _, length in level], format_tokens, numeric=True),
+        "y": coded([1] * len(level), numeric=True),
+        "text": coded([format_tokens(round(length)) for _, length in level]),
     }
 
 

@@ -80,6 +80,8 @@ def _map(
 
     values = [[math.nan] * len(xs) for _ in ys]
     axes.grid(visible=False)
+    # Beside a number of the next map a tick looks like its minus sign.
+    axes.tick_params(length=0)
     for row in rows.to_dict("records"):
         x, y, ratio = xs.index(row[context.x]), ys.index(row[context.panel]), float(row["ratio"])
         values[y][x] = math.log2(ratio)

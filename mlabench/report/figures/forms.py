@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from mlabench.report.crossovers import Crossover, find_crossovers, ratios
+from mlabench.report.figures.labels import Label
 from mlabench.report.figures.lines import look, set_x
 from mlabench.report.series import Context, NothingToShowError
-from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
-from mlabench.units import format_ratio, format_tokens
+from mlabench.report.style import CEILING_COLOUR, bottom_legend, new_figure, ratio_axis
+from mlabench.units import format_tokens
 
 if TYPE_CHECKING:
     import pandas
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 ABSORBED = "MLA absorbed"
 
+_RING: Any = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "markeredgecolor": CEILING_COLOUR}
 _FLOOR: Any = {"linestyle": ":", "linewidth": 1.4}
 
 
@@ -43,7 +45,8 @@ def draw(frame: "pandas.DataFrame", context: Context) -> "Figure":
         set_x(axes, table, context, len(panels))
     _ratio_axis(panels[0], list(found.values()))
     panels[0].set_ylabel(f"time over that of {ABSORBED}")
-    handles = {line.get_label(): line for axes in panels for line in axes.lines if line.get_marker() != "None"}
+    names = {one.name for one in others}
+    handles = {line.get_label(): line for axes in panels for line in axes.lines if line.get_label() in names}
     if any(one.floor_points for one in found.values()):
         handles["_floor"] = panels[0].plot([], [], color=CEILING_COLOUR, **_FLOOR, label="as the ceilings alone allow")[
             0
@@ -57,14 +60,9 @@ def _line(axes: "Axes", crossover: Crossover, style: dict[str, Any]) -> None:
     if crossover.floor_points:
         axes.plot(*zip(*crossover.floor_points, strict=True), color=style["color"], **_FLOOR, label="_floor")
     for length in crossover.lengths:
-        axes.annotate(
-            format_tokens(round(length)),
-            (length, 1),
-            xytext=(4, 5),
-            textcoords="offset points",
-            fontsize=9,
-            color=style["color"],
-        )
+        axes.plot(length, 1, **_RING)
+        text = Label(length, 1, format_tokens(round(length)), style["color"])
+        axes.annotate(text.text, (length, 1), xytext=(5, 6), textcoords="offset points", color=text.dark_colour)
 
 
 def _ratio_axis(axes: "Axes", found: list[Crossover]) -> None:
@@ -72,4 +70,4 @@ def _ratio_axis(axes: "Axes", found: list[Crossover]) -> None:
     low, high = min(1.0, *values), max(1.0, *values)
     axes.set_yscale("log")
     axes.set_ylim(low / 1.3, high * 1.3)
-    log_ticks(axes.yaxis, format_ratio, low, high)
+    ratio_axis(axes.yaxis, *axes.get_ylim())

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 from mlabench.report.crossovers import over
 from mlabench.report.figures.lines import draw_lines, in_order, one_head_count, set_x
 from mlabench.report.series import Context, NothingToShowError
-from mlabench.report.style import CEILING_COLOUR, bottom_legend, log_ticks, new_figure
-from mlabench.units import format_ratio
+from mlabench.report.style import CEILING_COLOUR, bottom_legend, new_figure, ratio_axis
 
 if TYPE_CHECKING:
     import pandas
@@ -49,4 +48,4 @@ def _ratio_axis(axes: "Axes", table: "pandas.DataFrame") -> None:
     low, high = min(1.0, float(table["ratio"].min())), max(1.0, float(table["ratio"].max()))
     axes.set_yscale("log")
     axes.set_ylim(low / 1.3, high * 1.3)
-    log_ticks(axes.yaxis, format_ratio, low, high)
+    ratio_axis(axes.yaxis, *axes.get_ylim())

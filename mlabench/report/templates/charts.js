@@ -74,6 +74,8 @@ class View {
         if (sources.every) sources.every.data = this.points(spec, this.pick(spec, []));
         if (sources.lines) sources.lines.data = this.lines(spec, chosen, "y");
         if (sources.floors) sources.floors.data = this.lines(spec, chosen, "floor");
+        if (sources.bars) sources.bars.data = this.points(spec, chosen);
+        if (sources.marks) sources.marks.data = this.marks(spec);
         if (sources.bands) sources.bands.data = this.bands(spec, chosen);
         document.getElementById(id).setAttribute("aria-label", this.label(chart, chosen.length));
       });
@@ -89,8 +91,12 @@ class View {
     return by.map((field) => (named[field] ?? ((text) => `${field} ${text}`))(this.chosen[field])).join(", ");
   }
 
+  told(title, chart) {
+    return [title, this.choice(chart), this.setting].filter(Boolean).join(", ");
+  }
+
   label(chart, count) {
-    return `${chart.title}, ${this.choice(chart)}, ${this.setting}: chart of ${count} points, listed in the table below`;
+    return `${this.told(chart.title, chart)}: chart of ${count} points, listed in the table below`;
   }
 
   points(spec, rows) {
@@ -107,6 +113,11 @@ class View {
       found[name] = rows.map((row) => read(row) ?? NOT_MEASURED);
     }
     return found;
+  }
+
+  marks(spec) {
+    const places = { ...spec, table: spec.marks, columns: { x: "x", y: "y" }, texts: ["text", "over"] };
+    return this.points(places, this.pick(places, spec.by));
   }
 
   number(table, name) {
@@ -144,6 +155,10 @@ class View {
     };
   }
 
+  counted(rows) {
+    return rows > MOST_LISTED ? `The first ${MOST_LISTED} of ${rows}` : `${rows} points`;
+  }
+
   // The numbers behind a chart, where its table is open.
   list(chart) {
     const details = document.querySelector(`#${chart.id} details`);
@@ -155,7 +170,7 @@ class View {
     const reads = chart.listed.map(([name]) => reader(from, name, "texts"));
     const lines = rows.slice(0, MOST_LISTED).map((row) =>
       element("tr", {}, ...reads.map((read) => element("td", { textContent: read(row) ?? NOT_MEASURED }))));
-    const caption = element("caption", { textContent: `${this.choice(chart)}, ${this.setting}` });
+    const caption = element("caption", { textContent: this.told("", chart) || this.counted(rows.length) });
     const head = element("thead", {}, element("tr", {}, ...headings));
     details.querySelector(".scroll").replaceChildren(element("table", {}, caption, head, element("tbody", {}, ...lines)));
   }
@@ -171,6 +186,7 @@ function leaveOutOfTabOrder(place) {
 }
 
 const views = data.views.map((view) => new View(document.getElementById(view.id), view));
+globalThis.report.views = views;
 
 async function drawAll() {
   for (const view of views) await view.draw();

@@ -9,15 +9,16 @@ let matches = order;
 let words = [];
 let drawn = 0;
 
-const haystack = order.map((row) => shownColumns.map((column) => textOf(column, row)).join(" ").toLowerCase());
+const searched = shownColumns.filter((_, place) => !shown[place][3]);
+const haystack = order.map((row) => searched.map((column) => textOf(column, row)).join(" ").toLowerCase());
 
 function drawMore() {
   const rows = matches.slice(drawn, drawn + STEP).map((row) => {
-    const line = element("tr");
+    const line = element("tr", {}, element("td", {}, commandButton(row)));
     line.dataset.status = textOf(columns.status, row);
-    shown.forEach(([, , numeric], place) => {
-      const cell = element("td", { textContent: textOf(shownColumns[place], row) });
-      if (numeric) cell.className = "number";
+    shown.forEach(([, , isNumber, isDrawn], place) => {
+      const cell = element("td", {}, isDrawn ? samplesLine(row) : textOf(shownColumns[place], row));
+      if (isNumber) cell.className = "number";
       line.append(cell);
     });
     return line;
@@ -43,12 +44,12 @@ function sortBy(column, sign) {
 }
 
 table.tHead.addEventListener("click", (event) => {
-  const heading = event.target.closest("th");
+  const heading = event.target.closest("th[data-place]");
   if (!heading) return;
   const ascending = heading.getAttribute("aria-sort") !== "ascending";
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-  sortBy(shownColumns[heading.cellIndex], ascending ? 1 : -1);
+  sortBy(shownColumns[heading.dataset.place], ascending ? 1 : -1);
   showMatches();
 });
 
