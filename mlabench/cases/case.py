@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -142,7 +143,8 @@ class Case:
     @property
     def num_pages(self) -> int:
         """Pages that the batch occupies."""
-        return sum(math.ceil(length / self.page_size) for length in self.kv_lens)
+        requests = Counter(self.kv_lens)
+        return sum(-(-length // self.page_size) * count for length, count in requests.items())
 
     @property
     def core(self) -> "Case":

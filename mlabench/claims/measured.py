@@ -108,10 +108,13 @@ def _least(run: Run, words: str, quantity: str, where: Mapping[str, Any]) -> dic
 def _records(run: Run, words: str, where: Mapping[str, Any]) -> Iterator[Record]:
     wanted = {"scope": "core", "phase": "decode", **where}
     for record in run.records:
-        if record.timing and words in _names(record.case):
-            fields = record.case.to_fields()
-            if all(fields.get(name) == value for name, value in wanted.items()):
-                yield record
+        is_named = record.timing and words in _names(record.case)
+        if is_named and all(_has(record.case, name, value) for name, value in wanted.items()):
+            yield record
+
+
+def _has(case: Case, name: str, value: object) -> bool:
+    return bool(getattr(case if hasattr(case, name) else case.variant, name, None) == value)
 
 
 def _names(case: Case) -> tuple[str, ...]:

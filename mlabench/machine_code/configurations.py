@@ -86,6 +86,7 @@ CONFIGURATIONS: tuple[Configuration, ...] = (
     Configuration("GQA-8, bf16, page 16", {"variant": "gqa", "page_size": 16}),
     Configuration("MQA, bf16", {"variant": "mqa"}),
     Configuration("MQA, fp16", {"variant": "mqa", "dtype": "float16"}),
+    Configuration("MQA, 71 heads, head dim 64, bf16", {"variant": "mqa", "num_q_heads": 71, "head_dim": 64}),
     Configuration("MLA expanded, bf16", {"form": "expanded"}),
     Configuration("MLA expanded, fp16", {"form": "expanded", "dtype": "float16"}),
     Configuration("MLA expanded, bf16, batch 1", {"form": "expanded", "batch": 1}),
