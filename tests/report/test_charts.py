@@ -52,6 +52,13 @@ def test_every_column_that_a_chart_names_is_there(full: tuple[Charts, dict[str, 
             assert all("values" in table.get(name, records.get(name)) for name in spec["columns"].values())
 
 
+def test_bars_tell_how_many_tokens_a_gigabyte_holds(full: tuple[Charts, dict[str, Any]]) -> None:
+    bars = full[0].data["tables"]["kv_bytes"]
+    held = dict(zip(values(bars["bytes"], "values"), values(bars["held"], "texts"), strict=True))
+    assert held[1152] == "868,055 tokens"
+    assert all(text == f"{10**9 // size:,} tokens" for size, text in held.items())
+
+
 def test_every_series_looks_as_in_the_figures(full: tuple[Charts, dict[str, Any]]) -> None:
     looks = {look["name"]: look for look in full[0].series}
     assert looks["MLA absorbed"]["colour"] == "#D55E00"

@@ -58,9 +58,9 @@ CHARTS: tuple[ChartRow, ...] = (
         "kv_bytes",
         "KV-cache bytes per token and layer",
         "What one cached token occupies in one layer, computed from the tensors of the cases, at one precision for "
-        "all. Shorter bars fit more tokens into the same memory.",
+        "all. Shorter bars fit more tokens into the same memory; mlabench plan says what fits beside weights.",
         bars.kv_bytes,
-        ("name", "num_q_heads", "bytes", "label"),
+        ("name", "num_q_heads", "bytes", "held", "label"),
     ),
     ChartRow(
         "speedup",

@@ -26,13 +26,13 @@ def kv_bytes(view: View, _places: Places) -> Chart:
     plot.xaxis.major_label_policy = NoOverlap(min_distance=3)
     plot.ygrid.grid_line_color = None
     bars = HBar(y="name", right="y", height=0.62, fill_color={"field": "colour"}, line_color=None)
-    drawn = add_glyph(plot, bars, "points", ("name", "y", "colour", "label"))
+    drawn = add_glyph(plot, bars, "points", ("name", "y", "colour", "label", "held"))
     labels = Text(x="y", y="name", text={"field": "label"}, x_offset=6, text_baseline="middle", text_color=INK,
                   text_font={"value": FONT}, text_font_size="12px")  # fmt: skip
     add_data(plot, labels, drawn.data_source)
-    add_hover(plot, [drawn], (("", "@name"), ("per token and layer", "@label")))
+    add_hover(plot, [drawn], (("", "@name"), ("per token and layer", "@label"), ("a GB holds, one layer", "@held")))
     return Chart(
-        (Panel("", plot, "kv_bytes", ("num_q_heads",), {"y": "bytes"}, ("name", "label")),),
+        (Panel("", plot, "kv_bytes", ("num_q_heads",), {"y": "bytes"}, ("name", "label", "held")),),
         "kv_bytes",
         byte_table(rows),
     )

@@ -23,6 +23,7 @@ HEADINGS = {
     "floor_ratio": "as the ceilings allow",
     "name": "variant",
     "bytes": "bytes",
+    "held": "held by a GB, one layer",
     "label": "against MHA",
     "rival.latency_us": "its latency",
     "rival.kernel": "its kernel",

@@ -11,7 +11,7 @@ from mlabench.report.crossovers import Crossover, contradicts, over
 from mlabench.report.dataset import coded
 from mlabench.report.figures.kv_bytes import bar_label, make_bars
 from mlabench.report.series import SHAPE, Context, View, measured
-from mlabench.units import format_exact_bytes, format_number, format_ratio, format_tokens
+from mlabench.units import format_exact, format_exact_bytes, format_number, format_ratio, format_tokens
 
 if TYPE_CHECKING:
     import pandas
@@ -23,6 +23,9 @@ Table = dict[str, Any]
 """
 
 ByteRow = tuple[int, str, int, str, str]
+
+GB = 1_000_000_000
+"""Of memory, to say how many tokens it holds."""
 
 KEY = ["run", "case_id", "kernel", "method", "started_at"]
 _POINT = ["series", "num_q_heads", *SHAPE]
@@ -116,6 +119,7 @@ def byte_table(rows: Sequence[ByteRow]) -> Table:
         "name": coded(names),
         "bytes": coded(values, format_exact_bytes, numeric=True),
         "label": coded(labels),
+        "held": coded([f"{format_exact(GB // value)} tokens" for value in values]),
         "series": coded(series),
     }
 
