@@ -24,7 +24,7 @@ def test_every_setting_is_documented_with_its_commands() -> None:
 
 
 def test_the_example_is_taken_from_either_file(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    block = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)[0]
     (tmp_path / "mlabench.toml").write_text(block)
     own = find_project(tmp_path).values
     (tmp_path / "mlabench.toml").rename(tmp_path / "unused.toml")

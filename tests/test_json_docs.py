@@ -66,11 +66,12 @@ def test_config(printed: Any) -> None:
 
 
 def test_predictions(printed: Any) -> None:
-    rows, crossovers, measured, plans = tables("predict")
+    rows, crossovers, latencies, measured, plans = tables("predict")
     calibrate = ("--calibrate", RUN)
     assert list(printed("predict", *MODEL, *calibrate)[0]) == rows
     assert list(printed("predict", *MODEL)[0]) == rows[: rows.index("latency_us")]
     assert list(printed("predict", *MODEL, "--crossovers")[0]) == crossovers
+    assert list(printed("predict", *MODEL, "--crossovers", *calibrate)[0]) == latencies
     assert list(printed("predict", "--crossovers", *calibrate)[0]) == measured
     plan = ("plan", *MODEL, "--gpus-count", "8")
     assert list(printed(*plan, *calibrate)[0]) == plans

@@ -33,6 +33,8 @@ def preset_shape(name: str) -> dict[str, Any]:
     """The sizes that a preset gives to a case. Raises `UsageError` for an unknown name."""
     presets = load_presets()
     if name not in presets:
+        if name.endswith(".json"):
+            raise UsageError(f"{name} is no preset, and only predict and plan read files: give its sizes with -a")
         raise UsageError(f"unknown model {name!r}: {near_names(name, presets)}")
     return {key: presets[name][key] for key in SHAPE_KEYS if key in presets[name]}
 

@@ -86,7 +86,8 @@ def plan(
         typer.Option("--calibrate", metavar="RUN", help="Attention's time as the kernels of a run would take it."),
     ] = None,
     kind: Annotated[
-        Literal["table", "json", "csv", "md"], typer.Option("--format", "-f", help="How to write the rows.")
+        Literal["table", "json", "csv", "md"],
+        typer.Option("--format", "-f", help="How to write the rows: md is the table."),
     ] = "table",
     verbose: Verbose = False,
     as_json: options.AsJson = False,

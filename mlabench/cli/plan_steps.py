@@ -9,7 +9,7 @@ import typer
 
 from mlabench.cases.axes import Value, merge_axes, parse_axis
 from mlabench.cli.predict_columns import what
-from mlabench.cli.predict_notes import tell_left_out
+from mlabench.cli.predict_notes import print_too_large, tell_left_out
 from mlabench.cli.predict_steps import gpus_and_calibration, held_points, parse_counts, project_choice
 from mlabench.cli.predict_table import Column, print_columns
 from mlabench.errors import UsageError
@@ -18,6 +18,7 @@ from mlabench.predict.capacity import DEFAULT_RESERVE, Setup, check_some_fit, pl
 from mlabench.predict.export import FORMATS
 from mlabench.predict.hardware import Gpu
 from mlabench.predict.presets import choose_models
+from mlabench.predict.room import too_large_of
 from mlabench.predict.rows import Row, make_points
 from mlabench.predict.weights import weights_of
 from mlabench.units import (
@@ -66,10 +67,12 @@ def run(asked: Asked, kind: str) -> None:
     setups = _setups(asked, gpus)
     check_some_fit(setups)
     rows = [plan_row(setup, calibration) for setup in setups]
-    if kind == "table":
-        _print_rows(rows)
-    else:
+    if kind in FORMATS:
         typer.echo(FORMATS[kind](rows), nl=False)
+    else:
+        _print_rows(rows, kind)
+        mend = "More GPUs, or fewer bytes with --weights-dtype, make room."
+        print_too_large(too_large_of(setups), setups[0].reserve, mend)
 
 
 def _check(asked: Asked) -> None:
@@ -120,14 +123,23 @@ def _layouts(asked: Asked) -> tuple[tuple[int, int], ...]:
         else:
             pairs = [(count // dp, dp) for dp in dps if count % dp == 0]
         if not pairs:
-            raise UsageError(f"--gpus-count {count} is no --tp times --dp of those given: leave one of the two away")
+            raise UsageError(_no_layout(count, asked))
         found += pairs
     return tuple(dict.fromkeys(found))
 
 
-def _print_rows(rows: Sequence[Row]) -> None:
+def _no_layout(count: int, asked: Asked) -> str:
+    """Why the GPUs cannot be shared out as asked."""
+    if asked.tps and asked.dps:
+        return f"--gpus-count {count} is no --tp times --dp of those given: leave one of the two away"
+    option, given = ("--tp", asked.tps) if asked.tps else ("--dp", asked.dps)
+    divisors = ", ".join(str(value) for value in range(1, count + 1) if count % value == 0)
+    return f"--gpus-count {count} is no multiple of {option} {','.join(given)}: choose among {divisors}"
+
+
+def _print_rows(rows: Sequence[Row], kind: str) -> None:
     columns = _columns(rows)
-    print_columns(columns, rows)
+    print_columns(columns, rows, kind)
     of_run = "attention as the run's kernels take it, with a 90% interval"
     attention = of_run if "attention_us" in rows[0] else "attention at its floor"
     print("Tokens and requests are of all GPUs together; longest: tokens of a request.")

@@ -59,14 +59,15 @@ def predict(
     crossovers: Annotated[
         bool,
         typer.Option(
-            "--crossovers", help="Instead of the rows, where one choice overtakes another; of RUN with --calibrate."
+            "--crossovers", help="Instead of the rows, where one choice overtakes another; in time with --calibrate."
         ),
     ] = False,
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", metavar="RUN", help="Latencies too, from what a run measured.")
     ] = None,
     kind: Annotated[
-        Literal["table", "json", "csv", "md"], typer.Option("--format", "-f", help="How to write the rows.")
+        Literal["table", "json", "csv", "md"],
+        typer.Option("--format", "-f", help="How to write the rows: md is the table."),
     ] = "table",
     verbose: Verbose = False,
     as_json: options.AsJson = False,
@@ -94,10 +95,14 @@ def predict(
     --crossovers solves for the kv_len at which one floor overtakes another, the heads from which MLA is compute-bound,
     the new tokens up to which absorbing beats expanding, and the tp from which grouped attention caches less than MLA.
 
-    --crossovers --calibrate RUN shows where absorbed MLA and its rivals overtake one another in a run: the length as
-    measured, beside the one that the half of the run without each case predicts, and how many steps of the run's grid
-    they are apart. A measured crossing reaches over all lengths around it at which the two are within 5% of each other.
-    --where chooses among the run's cases.
+    --crossovers --calibrate RUN with a model, axes or --tp says from which kv_len on its attention is predicted to take
+    less time than each other variant at its size, between which lengths the 90% interval leaves that open, and where
+    the run itself measured it.
+
+    --crossovers --calibrate RUN alone shows where absorbed MLA and its rivals overtake one another in a run: the length
+    as measured, beside the one that the half of the run without each case predicts, and how many steps of the run's
+    grid they are apart. A measured crossing reaches over all lengths around it at which the two are within 5% of each
+    other. --where chooses among the run's cases.
 
     Exit codes: 0 done, 2 bad input.
 

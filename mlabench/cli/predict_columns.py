@@ -33,16 +33,16 @@ _VARIED: Mapping[str, tuple[Any, Callable[[Any], str]]] = {
 """Columns of a table that are left out where every row has the usual value, and how each is written."""
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """Print the rows, and of what they are."""
+def print_rows(rows: Sequence[Row], kind: str = "table") -> None:
+    """Print the rows as a table or as Markdown, and of what they are."""
     if "latency_us" not in rows[0]:
-        print_columns([*_of_case(rows), *_work(rows), *_floors(rows)], rows)
+        print_columns([*_of_case(rows), *_work(rows), *_floors(rows)], rows, kind)
         print("Of one layer and rank; vs: how many times longer the floor of that variant is, at its size.")
         print("A floor is no time: short calls take ten microseconds and more. --calibrate RUN adds latencies.")
         return
     # Latencies with intervals leave no room for what is the same in every row.
     shared = [column for column in (_GPU, _HEADS) if len({column[1](row) for row in rows}) == 1]
-    print_columns([*(column for column in _of_case(rows) if column not in shared), *_latencies(rows)], rows)
+    print_columns([*(column for column in _of_case(rows) if column not in shared), *_latencies(rows)], rows, kind)
     where = "".join(f", {name} {text(rows[0])}" for name, text in shared)
     print(f"Of one layer and rank{where}, in a burst: lasting load takes the clock down where arithmetic binds.")
     print("vs: how many times longer that variant is predicted to take at its size, with a 90% interval.")

@@ -1,16 +1,30 @@
-"""What is said beside a prediction: of models that were left out, and of those that one GPU cannot hold."""
+"""What is said beside a prediction: of what was left out, of what no GPU can hold, and of what no run measured."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from mlabench.cases.axes import Value
+from mlabench.cases.case import Case
 from mlabench.predict.capacity import DEFAULT_RESERVE
 from mlabench.predict.crossovers import variant_name
 from mlabench.predict.presets import Model
 from mlabench.predict.room import TooLarge
 from mlabench.predict.rows import Point, lacks_gqa
-from mlabench.units import format_bytes, format_percent
+from mlabench.units import format_bytes, format_exact, format_percent
+
+if TYPE_CHECKING:
+    from mlabench.predict.calibrate import Calibration
+
+SPANNED: Mapping[str, Callable[[Case], int]] = {
+    "num_q_heads": lambda case: case.variant.num_q_heads,
+    "batch": lambda case: case.batch,
+    "q_len": lambda case: case.q_len,
+    "kv_len": lambda case: case.kv_len,
+}
+"""Sizes beyond which a fit has to reach, by how a case says them."""
 
 MOST_NAMED = 3
 """Of what a line is about; of more it says how many."""
@@ -38,21 +52,48 @@ def _attention(point: Point) -> str:
     return f"{variant_name(point.case.variant)}{layer}"
 
 
-def print_too_large(found: Sequence[TooLarge]) -> None:
+def print_too_large(
+    found: Sequence[TooLarge],
+    reserve: float = DEFAULT_RESERVE,
+    mend: str = "Ratios differ by --tp; mlabench plan says what fits.",
+) -> None:
     """Say in one line whose weights leave no room on a GPU: such a row is of a machine that cannot be."""
-    of_models = {large.model: large for large in reversed(found)}
+    of_models = {(large.model, large.gpu): large for large in reversed(found)}
     if of_models:
         shares = _some(map(_share, reversed(of_models.values())), "; ")
-        print(
-            f"No room beside the weights and {format_percent(DEFAULT_RESERVE)} in reserve: {shares}. "
-            "Ratios differ by --tp; mlabench plan says what fits."
-        )
+        print(f"No room beside the weights and {format_percent(reserve)} in reserve: {shares}. {mend}")
 
 
 def _share(large: TooLarge) -> str:
     held = f"{format_bytes(large.weights_bytes_per_gpu)} of {large.gpu}'s {format_bytes(large.memory_bytes)}"
     enough = f"; enough from tp {large.least_tp} on" if large.least_tp else ""
     return f"{large.model} at tp {large.tp} ({held}{enough})"
+
+
+def tell_beyond(calibration: "Calibration", cases: Sequence[Case]) -> None:
+    """Warn of sizes, as a rank has them, that lie beyond those that the run measured of the same kernels."""
+    from mlabench.predict.calibrate import fitted_contract
+
+    by_contract: dict[str, list[Case]] = {}
+    for measured in calibration.measured_us:
+        by_contract.setdefault(fitted_contract(measured), []).append(measured)
+    beyond: dict[str, dict[int, None]] = {}
+    for name, size in SPANNED.items():
+        ends = {contract: (min(map(size, known)), max(map(size, known))) for contract, known in by_contract.items()}
+        for case in cases:
+            least, most = ends.get(fitted_contract(case), (0, math.inf))
+            if not least <= size(case) <= most:
+                beyond.setdefault(f"{name} {{}} (it has {_span(least, int(most))})", {})[size(case)] = None
+    if beyond:
+        told = "; ".join(text.format(_some(map(format_exact, sizes))) for text, sizes in beyond.items())
+        typer.echo(
+            f"mlabench: warning: beyond what {calibration.run} measured, where its intervals may be too narrow: {told}",
+            err=True,
+        )
+
+
+def _span(least: int, most: int) -> str:
+    return f"{format_exact(least)} alone" if least == most else f"{format_exact(least)} to {format_exact(most)}"
 
 
 def _some(texts: Iterable[str], between: str = ", ") -> str:

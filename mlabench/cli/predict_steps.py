@@ -11,8 +11,8 @@ from mlabench.cases.axes import Value, merge_axes, parse_axis
 from mlabench.cases.case import VARIANTS
 from mlabench.cli.predict_calibration import tell_calibration, tell_nothing_fits
 from mlabench.cli.predict_columns import print_rows
-from mlabench.cli.predict_crossovers import show_crossovers, show_measured_crossovers
-from mlabench.cli.predict_notes import print_too_large, tell_left_out, tell_not_held
+from mlabench.cli.predict_crossovers import show_crossovers, show_latency_crossovers, show_measured_crossovers
+from mlabench.cli.predict_notes import print_too_large, tell_beyond, tell_left_out, tell_not_held
 from mlabench.cli.project import find_project
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
@@ -94,9 +94,10 @@ def project_choice(asked: Chosen) -> dict[str, Any]:
 
 def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None:
     """Print the rows, or the crossovers, and draw the plot. Raises `UsageError`."""
+    of_run = not (asked.axis_texts or asked.models or asked.models_file or asked.tps or asked.dps)
     asked = replace(asked, **project_choice(asked))
     if crossovers:
-        _run_crossovers(asked, kind, plot)
+        _run_crossovers(asked, kind, plot, of_run=of_run)
         return
     if plot:
         from mlabench.report.predicted import check_plot_path
@@ -105,22 +106,25 @@ def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None
     points = _points(asked)
     gpus, calibration = gpus_and_calibration(asked)
     rows = list(predict_rows(points, gpus, calibration))
-    if calibration and all(row["latency_us"] is None for row in rows):
-        tell_nothing_fits(calibration, [point.rank_case for point in points])
+    if calibration:
+        cases = [point.rank_case for point in points]
+        if all(row["latency_us"] is None for row in rows):
+            tell_nothing_fits(calibration, cases)
+        tell_beyond(calibration, cases)
     if plot:
         from mlabench.report.predicted import plot_rows
 
         plot_rows(rows, plot)
         typer.echo(f"mlabench: drew {plot}", err=True)
-    if kind == "table":
-        print_rows(rows)
-        print_too_large(too_large(points, gpus))
-    else:
+    if kind in FORMATS:
         typer.echo(FORMATS[kind](rows), nl=False)
+    else:
+        print_rows(rows, kind)
+        print_too_large(too_large(points, gpus))
 
 
-def _run_crossovers(asked: Asked, kind: str, plot: Path | None) -> None:
-    """Print the crossovers of the floors, or with a run to calibrate by those that it measured."""
+def _run_crossovers(asked: Asked, kind: str, plot: Path | None, *, of_run: bool) -> None:
+    """Print the crossovers of the floors; with a run to calibrate by those of latencies, or with `of_run` its own."""
     if plot:
         raise UsageError("--crossovers have no plot: leave --plot away")
     if asked.cache_formats:
@@ -128,13 +132,15 @@ def _run_crossovers(asked: Asked, kind: str, plot: Path | None) -> None:
     if not asked.calibrate:
         show_crossovers(find_crossovers(_points(asked), choose_gpus(asked.gpus, asked.gpus_file)), kind)
         return
-    if asked.axis_texts or asked.models or asked.models_file or asked.tps or asked.dps:
-        raise UsageError(
-            "--crossovers with --calibrate are of the cases that the run measured: choose among them with --where"
-        )
-    _, calibration = gpus_and_calibration(asked)
-    if calibration:
+    points = () if of_run else _points(asked)
+    gpus, calibration = gpus_and_calibration(asked)
+    assert calibration
+    if of_run:
         show_measured_crossovers(calibration, asked.where, kind)
+        return
+    tell_beyond(calibration, [point.rank_case for point in points])
+    (gpu,) = (gpu for gpu in gpus if gpu.name == calibration.gpu)
+    show_latency_crossovers(points, calibration, gpu, kind)
 
 
 def _points(asked: Asked) -> tuple[Point, ...]:
@@ -185,6 +191,9 @@ def gpus_and_calibration(asked: Chosen) -> "tuple[tuple[Gpu, ...], Calibration |
     gpus = choose_gpus(names, file) if names else (own,)
     calibration = calibrate(measured, own)
     if own not in gpus:
-        raise UsageError(f"{run_path} was measured on {own.name}: add --gpu {own.name}")
+        raise UsageError(
+            f"{run_path} was measured on {own.name}, and says nothing of another GPU: add --gpu {own.name}, or leave "
+            "--calibrate away for floors"
+        )
     tell_calibration(calibration, verbose=asked.verbose)
     return gpus, calibration

@@ -22,20 +22,5 @@ def _json(rows: Rows) -> str:
     return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
 
 
-def _markdown(rows: Rows) -> str:
-    from tabulate import tabulate
-
-    cells = [[_cell(value) for value in row.values()] for row in rows]
-    # Text that is laid out as it is: telling numbers apart takes longer than all predictions.
-    plain = {"disable_numparse": True, "stralign": None}
-    return str(tabulate(cells, headers=list(rows[0]), tablefmt="pipe", **plain)) + "\n"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-FORMATS: Mapping[str, Callable[[Rows], str]] = {"json": _json, "csv": _csv, "md": _markdown}
+FORMATS: Mapping[str, Callable[[Rows], str]] = {"json": _json, "csv": _csv}
 """What each format writes of one row or more."""

@@ -17,6 +17,7 @@ ALL = "all"
 
 _RATE = re.compile(r"^(bfloat16|float16|float32)_flops_per_s$")
 _KNOWN = ("name_pattern", "memory_bytes_per_s", "memory_bytes", "source", "note")
+_RATES = ("bfloat16_flops_per_s", "float16_flops_per_s", "float32_flops_per_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,16 @@ def _find(name: str, sheets: Mapping[str, Any]) -> str:
         return matches[0]
     close = matches or [known for known in sheets if wanted and known.lower().startswith(wanted)]
     hint = f"it could be {' or '.join(close)}" if close else near_names(wanted, (*sheets, ALL))
-    raise UsageError(f"unknown GPU {name!r}: {hint}")
+    raise UsageError(f"unknown GPU {name!r}: {hint}; --gpus FILE adds one of your own (docs/cli.md)")
 
 
 def _gpu(name: str, sheet: Mapping[str, Any], file: Path | None) -> Gpu:
     rates = {match[1]: value for key, value in sheet.items() if (match := _RATE.match(key))}
     for key in sheet:
         if key not in _KNOWN and not _RATE.match(key) and not key.endswith("_flops_per_s"):
-            raise UsageError(f"--gpus {file}: GPU {name} has an unknown key {key!r}: {near_names(key, _KNOWN)}")
+            raise UsageError(
+                f"--gpus {file}: GPU {name} has an unknown key {key!r}: {near_names(key, (*_KNOWN, *_RATES))}"
+            )
     bandwidth = sheet.get("memory_bytes_per_s", 0)
     if not rates or not all(map(_is_quantity, (bandwidth, *rates.values()))):
         raise UsageError(

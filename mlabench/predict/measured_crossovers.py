@@ -114,8 +114,8 @@ def _crossover(
         q_len=None if axis == "q_len" or whole else case.q_len,
         kv_len=None if axis == "kv_len" else case.kv_len,
         axis=axis,
-        predicted=tuple(_length(list(predicted), at - first) for at in _told(measured, ratios, first)),
-        measured=tuple(_length(lengths, at) for at in crossings(measured)),
+        predicted=tuple(length_at(list(predicted), at - first) for at in _told(measured, ratios, first)),
+        measured=tuple(length_at(lengths, at) for at in crossings(measured)),
         predicted_leads_first=within[lengths[0]] > 1,
         leads_first=measured[0] > 1,
         steps_apart=steps_apart(measured, ratios, first),
@@ -138,13 +138,14 @@ def _beyond(calibration: Calibration, axis: str, own: Line, rival: Line, lengths
     nearest, next_to_it = lengths[:2]
     at = round(nearest * nearest / next_to_it)
     try:
-        pair = [_at_length(line[nearest], axis, at) for line in (own, rival)]
+        pair = [at_length(line[nearest], axis, at) for line in (own, rival)]
     except UsageError:
         return {}
     return {at: _blind_ratio(calibration, *pair)} if at not in (0, nearest) else {}
 
 
-def _at_length(case: Case, axis: str, at: int) -> Case:
+def at_length(case: Case, axis: str, at: int) -> Case:
+    """The case with another length along the axis. Raises `UsageError` where there can be none."""
     of_queries, whole = axis == "q_len", takes_whole_prompts(case)
     return replace(case, q_len=at if of_queries or whole else case.q_len, kv_len=case.kv_len if of_queries else at)
 
@@ -157,7 +158,7 @@ def _told(measured: Sequence[float], predicted: Sequence[float], first: int) -> 
     return within or tuple(matching)
 
 
-def _length(lengths: Sequence[int], position: float) -> float:
+def length_at(lengths: Sequence[int], position: float) -> float:
     """The length at a position between two of them, on a logarithmic scale."""
     before = min(int(position), len(lengths) - 2)
     return float(lengths[before] * (lengths[before + 1] / lengths[before]) ** (position - before))

@@ -25,6 +25,9 @@ RUNS_FOLDER = Path("results/runs")
 BASELINES_FOLDER = Path("results/baselines")
 """Where runs are kept to be compared with, in a folder for each device."""
 
+MOST_NAMED = 3
+"""Runs within a folder that a complaint names."""
+
 
 class StoreError(UsageError):
     """A record could not be written; those before it are safe."""
@@ -65,12 +68,19 @@ def find_runs(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in folder.rglob(MANIFEST_NAME)))
 
 
+def _how_to_get_a_run(path: Path) -> str:
+    """Which of the runs within a folder to name; where there is none, how to make one."""
+    within = find_runs(path) if path.is_dir() else ()
+    if not within:
+        return f"`mlabench sweep --out {path}` makes one"
+    more = f" or {len(within) - MOST_NAMED} more" if len(within) > MOST_NAMED else ""
+    return f"within it are {', '.join(map(str, within[:MOST_NAMED]))}{more}: name one"
+
+
 def load_run(path: Path) -> Run:
     """Read a run. Raises `UsageError` for what is none; a truncated last line is left out with a warning."""
     if not is_run(path):
-        raise UsageError(
-            f"{path} is not a run directory: it has no {MANIFEST_NAME}; `mlabench sweep --out {path}` makes one"
-        )
+        raise UsageError(f"{path} is not a run directory: it has no {MANIFEST_NAME}; {_how_to_get_a_run(path)}")
     try:
         manifest = read_manifest(path)
         lines, truncated = _complete_lines(path / RECORDS_NAME)

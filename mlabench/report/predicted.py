@@ -1,4 +1,7 @@
-"""The plot of a prediction: floors, or latencies with their interval, over the axis that was varied most."""
+"""The plot of a prediction: floors, or latencies with their interval, over the axis that was varied most.
+
+More lines than are read at a glance become panels, one a setting, in which a line is a model and a variant alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,11 +9,12 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from mlabench.errors import UsageError
-from mlabench.report.style import RC, STYLES, bottom_legend, log_ticks, new_figure, value_ticks
+from mlabench.report.style import RC, SIZE_INCHES, STYLES, Style, bottom_legend, log_ticks, new_figure, value_ticks
 from mlabench.units import format_latency, format_tokens
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 
@@ -29,7 +33,15 @@ LINE_KEYS = (
 )
 """What can tell lines of one variant apart."""
 
+OF_A_LINE = ("model", "variant", "form", "num_kv_heads")
+"""Which of those stay a line's own where the settings have panels of their own."""
+
 MOST_LINES = 21
+MOST_AT_A_GLANCE = 6
+"""Lines over which the settings become panels."""
+
+MOST_PANELS, MOST_ABREAST = 16, 4
+PANEL_INCHES = (2.75, 2.3)
 WIDEST_INCHES = 7.0
 WIDEST_OF_TWO_INCHES = 3.1
 """What the legend's handles leave of a figure's width to a name, and where two names stand side by side."""
@@ -37,6 +49,9 @@ WIDEST_OF_TWO_INCHES = 3.1
 LEGEND_ROW_INCHES = 0.25
 DASHES = ("-", "--", ":")
 SUFFIXES = (".png", ".svg")
+
+SPEAKING = ("model", "gpu", "phase", "scope", "dtype", "cache_format", "kv_len_dist")
+"""Columns whose values say of what they are."""
 
 
 def check_plot_path(path: Path) -> None:
@@ -52,31 +67,70 @@ def plot_rows(rows: Sequence[Row], path: Path) -> None:
     from matplotlib import rc_context
 
     x = max(AXES, key=lambda name: len({row[name] for row in rows}))
+    quantity = "latency_us" if all(row.get("latency_us") for row in rows) else "floor_us"
+    known = [row for row in rows if row["floor_us"] is not None]
     keys = _line_keys(rows, x)
-    lines: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        if row["floor_us"] is not None:
-            lines.setdefault(tuple(row[key] for key in keys), []).append(row)
+    setting = _setting(known, keys)
+    own = [key for key in keys if key not in setting]
+    lines, panels = _grouped(known, own), _in_order(_grouped(known, setting))
     if not 1 <= len(lines) <= MOST_LINES:
         raise UsageError(f"--plot would have {len(lines)} lines, and takes 1 to {MOST_LINES}: vary other axes")
-    quantity = "latency_us" if all(row.get("latency_us") for row in rows) else "floor_us"
     with rc_context(RC):
-        names = {values: _broken(_name(keys, held[0])) for values, held in lines.items()}
+        names = {values: _broken(_name(own, held[0])) for values, held in lines.items()}
+        looks = dict(zip(lines, _looks(list(lines.values())), strict=True))
         columns = 2 if max(map(_inches, names.values())) <= WIDEST_OF_TWO_INCHES else 1
         broken = sum(name.count("\n") for name in names.values())
-        figure = new_figure(4.0 + LEGEND_ROW_INCHES * (-(-len(lines) // columns) + broken))
-        axes = figure.subplots()
-        looks = _looks(list(lines.values()))
-        handles = [
-            _draw(axes, held, x, quantity, look | {"label": names[values]})
-            for (values, held), look in zip(lines.items(), looks, strict=True)
-        ]
-        _finish(axes, rows, x, quantity)
-        bottom_legend(figure, handles, columns)
+        legend_inches = LEGEND_ROW_INCHES * (-(-len(lines) // columns) + broken)
+        figure, places = _places(len(panels), _count(known, setting[-1:]), legend_inches)
+        handles: dict[tuple[Any, ...], Any] = {}
+        for axes, (values, held) in zip(places, panels.items(), strict=True):
+            for line, part in _grouped(held, own).items():
+                handles[line] = _draw(axes, part, x, quantity, looks[line] | {"label": names[line]})
+            axes.set_title(", ".join(_setting_text(key, value) for key, value in zip(setting, values, strict=True)))
+        _finish(figure, places, known, x, quantity)
+        bottom_legend(figure, [handles[line] for line in lines], columns)
         try:
             figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         except OSError as error:
             raise UsageError(f"cannot write --plot {path}: {error.strerror or error}") from None
+
+
+def _setting(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """Which of the columns that tell lines apart have panels of their own, that of most values last; often none."""
+    found = sorted((key for key in keys if key not in OF_A_LINE), key=lambda key: _count(rows, [key]))
+    in_panels = _count(rows, keys) > MOST_AT_A_GLANCE and 1 < _count(rows, found) <= MOST_PANELS
+    return found if in_panels else []
+
+
+def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """The rows by their values of these columns, in the order in which they come."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _in_order(panels: dict[tuple[Any, ...], list[Row]]) -> dict[tuple[Any, ...], list[Row]]:
+    """The panels, the last of their columns varied first, so that a row of panels differs in nothing else."""
+    orders = [list(dict.fromkeys(values)) for values in zip(*panels, strict=True)]
+    places = {values: [order.index(value) for order, value in zip(orders, values, strict=True)] for values in panels}
+    return {values: panels[values] for values in sorted(panels, key=places.__getitem__)}
+
+
+def _places(count: int, abreast: int, legend_inches: float) -> "tuple[Figure, list[Axes]]":
+    """A figure with so many panels of common axes, `abreast` of them in a row where there is room."""
+    if count == 1:
+        figure = new_figure(4.0 + legend_inches)
+        return figure, [figure.subplots()]
+    width, height = PANEL_INCHES
+    # Five are three and two, not four and one.
+    columns = -(-abreast // -(-abreast // MOST_ABREAST))
+    rows = -(-count // columns)
+    figure = new_figure(1.0 + height * rows + legend_inches, max(SIZE_INCHES[0], 0.5 + width * columns))
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for spare in grid.flat[count:]:
+        spare.set_axis_off()
+    return figure, list(grid.flat[:count])
 
 
 def _line_keys(rows: Sequence[Row], x: str) -> list[str]:
@@ -126,10 +180,18 @@ def _looks(lines: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
     count = len(STYLES)
     # In grey the dashes tell lines of one variant apart, as long as the colours do not need them.
     turns = [place // count if len(own) > count else kinds[:place].count(kinds[place]) for place in range(len(own))]
+    colours = _colours(own) if len(own) <= count else [STYLES[place % count].colour for place in range(len(own))]
     return [
-        {"color": STYLES[place % count].colour, "marker": style.marker, "linestyle": DASHES[turn % len(DASHES)]}
-        for place, (style, turn) in enumerate(zip(own, turns, strict=True))
+        {"color": colour, "marker": style.marker, "linestyle": DASHES[turn % len(DASHES)]}
+        for colour, style, turn in zip(colours, own, turns, strict=True)
     ]
+
+
+def _colours(own: Sequence[Style]) -> list[str]:
+    """Of each variant the first line in its own colour, the others in those that no line's variant has."""
+    # Black stands for MHA in every other figure: it is taken last.
+    spare = iter([style.colour for style in (*STYLES[1:], *STYLES[:1]) if style not in own])
+    return [style.colour if style not in own[:place] else next(spare) for place, style in enumerate(own)]
 
 
 def _draw(axes: "Axes", rows: Sequence[Row], x: str, quantity: str, look: dict[str, Any]) -> Any:
@@ -142,14 +204,30 @@ def _draw(axes: "Axes", rows: Sequence[Row], x: str, quantity: str, look: dict[s
     return line
 
 
-def _finish(axes: "Axes", rows: Sequence[Row], x: str, quantity: str) -> None:
+def _finish(figure: "Figure", places: "Sequence[Axes]", rows: Sequence[Row], x: str, quantity: str) -> None:
+    columns = figure.axes[0].get_gridspec().ncols  # type: ignore[union-attr]
     values = [row[quantity] for row in rows if row[quantity] is not None]
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    value_ticks(axes.xaxis, [float(row[x]) for row in rows], format_tokens, 10)
-    log_ticks(axes.yaxis, format_latency, min(values), max(values))
-    axes.set_xlabel(AXES[x])
+    for axes in places:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        value_ticks(axes.xaxis, [float(row[x]) for row in rows], format_tokens, 10 if len(places) == 1 else 5)
+        log_ticks(axes.yaxis, format_latency, min(values), max(values))
     shared = [key for key in ("model", "gpu", "phase", "batch", "tp") if key != x and _count(rows, [key]) == 1]
-    named = {"batch": "batch ", "tp": "tp "}
-    axes.set_title(", ".join(f"{named.get(key, '')}{rows[0][key]}" for key in shared if rows[0][key] is not None))
-    axes.set_ylabel("floor of one layer" if quantity == "floor_us" else "latency of one layer, 90% interval")
+    title = ", ".join(_setting_text(key, rows[0][key]) for key in shared if rows[0][key] is not None)
+    y_label = "floor of one layer" if quantity == "floor_us" else "latency of one layer, 90% interval"
+    if len(places) == 1:
+        places[0].set_xlabel(AXES[x])
+        places[0].set_title(title)
+        places[0].set_ylabel(y_label)
+        return
+    for axes in places[-columns:]:
+        # With panels below it missing, one is the last of its column and still not in the last row.
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel(AXES[x])
+    figure.supylabel(y_label, fontsize=RC["axes.labelsize"])
+    figure.suptitle(title)
+
+
+def _setting_text(key: str, value: Any) -> str:
+    text = format_tokens(value) if key in ("kv_len", "q_len") else str(value)
+    return text if key in SPEAKING else f"{key} {text}"

@@ -39,6 +39,8 @@ def test_grouped_variants_differ_in_their_kv_heads() -> None:
 def test_unknown_model_names_the_near_ones() -> None:
     with pytest.raises(UsageError, match=r"unknown model 'deepseek-v4': did you mean deepseek-v"):
         make_cases({}, ["deepseek-v4"])
+    with pytest.raises(UsageError, match="only predict and plan read files: give its sizes with -a"):
+        make_cases({}, ["some/config.json"])
 
 
 CHUNKS = {"phase": ("prefill",), "q_len": (64, 2048), "kv_len": (1024, 4096)}

@@ -59,7 +59,9 @@ def test_csv_and_markdown_have_the_same_rows(plan: Plan) -> None:
     rows = plan.rows(*EIGHT)
     table = list(csv.DictReader(io.StringIO(plan(*EIGHT, "--format", "csv")[0])))
     assert [row["tokens"] for row in table] == [str(row["tokens"]) for row in rows] == ["612263"]
-    assert len(plan(*EIGHT, "--format", "md")[0].splitlines()) == 2 + len(rows)
+    markdown, _, notes = plan(*EIGHT, "--format", "md")[0].partition("\n\n")
+    assert [line.split("|")[1].strip() for line in markdown.splitlines()[::2]] == ["model", "deepseek-v3"]
+    assert notes.startswith("Tokens and requests")
 
 
 def test_the_table_says_of_what_the_speed_is(plan: Plan) -> None:
@@ -106,12 +108,22 @@ def test_bytes_of_weights_do_for_a_model_of_your_own(plan: Plan, tmp_path: Path)
     assert row["tokens"] == (141_000_000_000 - 6_900_000_000) // 512
 
 
+def test_models_without_room_are_named_with_how_many_gpus_have_it(plan: Plan) -> None:
+    some = ("--model", "deepseek-v3", "--model", "llama-3.1-8b", "--reserve", "0.2")
+    table, _ = plan(*some, "--gpus-count", "1,8")
+    (line,) = [line for line in table.splitlines() if line.startswith("No room")]
+    assert "and 20% in reserve: deepseek-v3 at tp 1 (671 GB of h200-sxm's 141 GB; enough from tp 8 on)" in line
+    assert "llama-3.1-8b" not in line
+    assert "No room" not in plan(*some, "--gpus-count", "8")[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         ((), "add --model"),
         (("--model", "deepseek-v3"), "--gpus-count 8 --tp 8, or fewer bytes"),
-        ((*EIGHT, "--tp", "3"), "--gpus-count 8 is no --tp times --dp"),
+        ((*EIGHT, "--tp", "3"), "--gpus-count 8 is no multiple of --tp 3: choose among 1, 2, 4, 8"),
+        ((*EIGHT, "--dp", "16"), "--gpus-count 8 is no multiple of --dp 16: choose among 1, 2, 4, 8"),
         ((*EIGHT, "--tp", "4", "--dp", "4"), "--gpus-count 8 is no --tp times --dp"),
         (("--model", "glm-4.7-flash", "--gpus-count", "8"), "--tp 8 does not split"),
         ((*EIGHT, "--gpus-count", "none"), "--gpus-count 'none' is no whole number"),

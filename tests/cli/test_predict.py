@@ -14,7 +14,7 @@ import pytest
 from mlabench.cases.case import Case
 from mlabench.records.metrics import latency_us
 from mlabench.records.store import load_run
-from mlabench.units import format_latency, format_ratio_range
+from mlabench.units import format_latency, format_number, format_ratio_range
 from tests.cli.commands import ROOT, call
 
 BASELINE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
@@ -78,15 +78,34 @@ def test_json_is_a_list_of_rows_in_every_combination(predict: Predict) -> None:
     assert {row["kv_cache_bytes_per_token"] for row in rows if row["tp"] == 1} == {70_272, 516_096}
 
 
-def test_csv_and_markdown_have_the_same_rows(predict: Predict) -> None:
+def test_csv_has_the_same_rows(predict: Predict) -> None:
     arguments = ("--model", "deepseek-v3", "-a", "kv_len[pow2]=10:12")
     rows = predict.rows(*arguments)
     table = list(csv.DictReader(io.StringIO(predict(*arguments, "--format", "csv")[0])))
     assert [row["flops"] for row in table] == [str(row["flops"]) for row in rows]
     assert table[0]["num_kv_heads"] == ""
-    markdown = predict(*arguments, "--format", "md")[0].splitlines()
-    assert len(markdown) == 2 + len(rows)
-    assert markdown[0].split("|")[1].strip() == "model"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--calibrate", str(BASELINE)), ("--crossovers",), ("--crossovers", "--calibrate", str(BASELINE))],
+)
+def test_markdown_is_the_table_to_be_pasted(predict: Predict, more: tuple[str, ...]) -> None:
+    arguments = ("--model", "deepseek-v3", "-a", "kv_len[pow2]=10:12", *more)
+    table, _ = predict(*arguments)
+    markdown, _, notes = predict(*arguments, "--format", "md")[0].partition("\n\n")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
+    assert len({len(line) for line in cells}) == 1
+    assert len(cells) == 2 + len(predict.rows(*arguments))
+    assert cells[0][0] == "model"
+    assert cells[2][-1] in table
+    assert notes.splitlines()[-1] in table
+
+
+def test_a_bar_in_a_name_begins_no_column(predict: Predict, tmp_path: Path) -> None:
+    models = tmp_path / "mine.toml"
+    models.write_text('["one|two"]\nvariant = "mqa"\nnum_layers = 3\nnum_q_heads = 4\nhead_dim = 16\n')
+    assert "| one\\|two |" in " ".join(predict("--models", str(models), "--format", "md")[0].split())
 
 
 def test_the_table_shows_what_varies(predict: Predict) -> None:
@@ -206,6 +225,19 @@ def test_layers_are_calibrated_by_layers(predict: Predict) -> None:
     assert "layer tells no latency of these cases, of mla_absorbed: it was fitted to mla_absorbed layer, " in errors
 
 
+def test_sizes_beyond_those_of_the_run_are_told(predict: Predict) -> None:
+    arguments = ("--model", "qwen2.5-72b", "--calibrate", str(BASELINE), "--tp", "8")
+    _, errors = predict(*arguments, "-a", "batch=32,1000", "-a", "kv_len=100,4096,1000000", "-a", "q_len=1,4")
+    assert errors.splitlines()[-1] == (
+        "mlabench: warning: beyond what decode measured, where its intervals may be too narrow: "
+        "num_q_heads 8 (it has 16 to 128); batch 1,000 (it has 1 to 128); q_len 4 (it has 1 alone); "
+        "kv_len 100, 1,000,000 (it has 1,024 to 131,072)"
+    )
+    assert "num_q_heads 8 (it has 16 to 128)" in predict(*arguments, "--crossovers")[1]
+    _, errors = predict("--model", "deepseek-v3", "--calibrate", str(BASELINE), "--tp", "1,8")
+    assert "beyond" not in errors
+
+
 def test_crossovers_of_a_run_stand_beside_what_is_predicted(predict: Predict) -> None:
     arguments = ("--crossovers", "--calibrate", str(BASELINE))
     some = ("--where", 'num_q_heads == 128 and batch <= 8 and form != "recompute"')
@@ -225,6 +257,37 @@ def test_crossovers_of_a_run_stand_beside_what_is_predicted(predict: Predict) ->
     assert sum("from" in line for line in lines) >= crossing
     assert all("always" in line for line in lines if "mha" in line)
     assert all("never" in line for line in lines if "mqa" in line)
+
+
+def test_crossovers_of_a_model_are_where_its_latencies_cross(predict: Predict) -> None:
+    arguments = ("--model", "deepseek-v3", "--tp", "1,8", "-a", "batch=1,32", "--crossovers", "--calibrate")
+    rows = predict.rows(*arguments, str(BASELINE))
+    of_gqa = {(row["tp"], row["batch"]): row for row in rows if row["against"] == "gqa-8"}
+    assert set(of_gqa) == {(1, 1), (1, 32), (8, 1), (8, 32)}
+    table, _ = predict(*arguments, str(BASELINE))
+    lines = [line.split("  ") for line in table.splitlines() if "vs gqa-8" in line]
+    cells = {tuple(text.strip() for text in line if text.strip())[-4:] for line in lines}
+    one = of_gqa[1, 1]
+    assert ("1", f"from {format_number(one['predicted'][0])}", f"up to {format_number(one['unsure_to'])}") in {
+        cell[:3] for cell in cells
+    }
+    assert {cell[1] for cell in cells if cell[0] == "8"} == {"never"}
+    assert "as measured: – where the run has no such pair" in table
+
+
+def test_a_project_model_leaves_the_crossovers_of_a_run_as_they_are(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlabench.toml").write_text('model = "deepseek-v3"\n')
+    monkeypatch.chdir(tmp_path)
+    assert "steps_apart" in predict.rows("--crossovers", "--calibrate", str(BASELINE))[0]
+
+
+def test_a_run_that_tells_no_two_variants_is_named(predict: Predict) -> None:
+    prefix = str(BASELINE.parent / "prefix")
+    output, errors = predict("--model", "deepseek-v3", "--crossovers", "--calibrate", prefix, code=2)
+    assert output == ""
+    assert "prefix tells no two variants' latencies of these cases" in errors.splitlines()[-1]
 
 
 def test_crossovers_of_a_prefix_are_of_new_tokens(predict: Predict) -> None:
@@ -270,10 +333,8 @@ def test_a_plot_is_drawn(predict: Predict, tmp_path: Path, suffix: str) -> None:
         (("--models", "nowhere.toml"), "No such file"),
         (("--gpus", "nowhere.toml"), "No such file"),
         (("--calibrate", "nowhere"), "is not a run directory"),
-        (("--calibrate", str(BASELINE), "--gpu", "a100"), "was measured on h200-sxm: add --gpu h200-sxm"),
+        (("--calibrate", str(BASELINE), "--gpu", "a100"), "and says nothing of another GPU: add --gpu h200-sxm"),
         (("--crossovers", "--plot", "floors.png"), "leave --plot away"),
-        (("--crossovers", "--calibrate", str(BASELINE), "--model", "deepseek-v3"), "choose among them with --where"),
-        (("--crossovers", "--calibrate", str(BASELINE), "-a", "batch=1"), "choose among them with --where"),
         (("--plot", "floors.pdf"), "name it floors.png or floors.svg"),
         (("--plot", "nowhere/floors.png"), "there is no folder nowhere"),
         (("--plot", "floors.png", "-a", "dtype=float32"), "would have 0 lines"),
@@ -341,4 +402,4 @@ main()
     quiet = code.replace("main()\n", "try:\n    main()\nexcept SystemExit:\n    pass") + check
     done = subprocess.run([sys.executable, "-c", quiet], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert len(json.loads(done.stdout.rpartition("[]")[0])) == 34 * 6
+    assert len(json.loads(done.stdout.rpartition("[]")[0])) == 34 * 7

@@ -1,6 +1,7 @@
 """Models and GPUs: the package's, a user's, and a checkpoint's own config.json."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlabench.predict.hardware import choose_gpus, gpu_of_device
 from mlabench.predict.huggingface import ARCHITECTURES
 from mlabench.predict.presets import choose_models
 from mlabench.predict.stacks import stack_of
+from tests.cli.commands import ROOT
 
 
 def latent(model_type: str, **changes: Any) -> dict[str, Any]:
@@ -226,6 +228,7 @@ def test_the_start_of_a_gpus_name_will_do(name: str) -> None:
         ("h20", "unknown GPU 'h20': it could be h200-sxm"),
         ("v100", "unknown GPU 'v100'"),
         ("", "unknown GPU '': known: a100"),
+        ("rtx5090", "--gpus FILE adds one of your own"),
     ],
 )
 def test_an_unknown_gpu_is_told(name: str, complaint: str) -> None:
@@ -252,12 +255,26 @@ def test_a_file_adds_gpus(tmp_path: Path) -> None:
         (sheet.replace("1e12", "true"), "needs memory_bytes_per_s and"),
         (f"{sheet}memory_bytes = inf\n", "memory_bytes of GPU mine is no number"),
         (sheet.replace("name_pattern", "pattern"), "unknown key 'pattern'"),
+        (f"{sheet}bf16 = 1e12\n", "unknown key 'bf16': known: bfloat16_flops_per_s, "),
+        (sheet.replace("flops", "flop"), "unknown key 'bfloat16_flop_per_s': did you mean bfloat16_flops_per_s"),
         (sheet.replace("My GPU", "("), "name_pattern"),
         ("", "is empty: begin each preset"),
     ):
         file.write_text(wrong)
         with pytest.raises(UsageError, match=complaint):
             choose_gpus(["mine"], file)
+
+
+def test_the_files_of_the_guide_are_read(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").split("## Models and GPUs of your own")[1]
+    sheet, preset = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)[:2]
+    file = tmp_path / "own.toml"
+    file.write_text(sheet)
+    (gpu,) = choose_gpus(["my-card"], file)
+    assert (gpu.ceilings.bandwidth_bytes_per_s, gpu.memory_bytes, gpu.name_pattern) == (864e9, 48e9, "My Card")
+    file.write_text(preset)
+    (model,) = choose_models(["my-model"], file)
+    assert (model.shape["num_kv_heads"], model.num_parameters, model.weight_dtype) == (8, 70_600_000_000, "float8")
 
 
 def test_a_gpu_of_a_file_is_not_taken_for_one_of_another_case(tmp_path: Path) -> None:

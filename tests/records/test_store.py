@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,11 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is not a run directory: it has no manifest\.json"):
         load_run(tmp_path)
+
+
+def test_the_runs_within_a_folder_are_named(run_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"within it are {re.escape(str(run_path))}: name one"):
+        load_run(run_path.parent)
 
 
 def test_another_schema_is_refused(run_path: Path) -> None:

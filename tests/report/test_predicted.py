@@ -57,6 +57,33 @@ def test_lines_of_one_variant_are_told_apart_in_grey(drawn: Any) -> None:
     assert len(set(looks)) == 4
 
 
+def test_many_lines_become_panels_of_one_setting_each(drawn: Any) -> None:
+    settings = {"batch": (1, 32, 128), "kv_len": (1024, 2048, 4096, 8192)}
+    figure = drawn("deepseek-v3", "llama-3.1-405b", tps=(1, 8), **settings).figure
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"tp {tp}, batch {batch}" for tp in (1, 8) for batch in (1, 32, 128)]
+    assert {tuple(names(axes)) for axes in figure.axes} == {("deepseek-v3 mla absorbed", "llama-3.1-405b gqa-8")}
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    # In the colours of their variants, whichever panel.
+    colours = {tuple(line.get_color() for line in axes.get_lines()) for axes in figure.axes}
+    assert colours == {("#D55E00", "#0072B2")}
+
+
+def test_panels_and_their_legend_do_not_overlap(drawn: Any) -> None:
+    figure = drawn("deepseek-v3", "llama-3.1-405b", batch=(1, 2, 4, 8, 16), kv_len=tuple(1024 * n for n in range(1, 7)))
+    shown = [axes for axes in figure.figure.axes if axes.get_title()]
+    (legend,) = figure.figure.legends
+    top = legend.get_window_extent().y1
+    assert len(shown) == 5
+    assert all(axes.get_tightbbox().y0 >= top for axes in shown)
+    assert [axes.get_xlabel() for axes in shown[2:]] == ["kv_len (cached tokens)"] * 3
+
+
+def test_two_models_of_one_variant_have_colours_of_their_own(drawn: Any) -> None:
+    axes = drawn("deepseek-v3", "llama-3.1-405b", "qwen2.5-72b", kv_len=(1024, 2048, 4096))
+    assert [line.get_color() for line in axes.get_lines()] == ["#D55E00", "#0072B2", "#56B4E9"]
+
+
 @pytest.mark.parametrize(("letters", "broken"), [(16, False), (24, False), (200, True)])
 def test_the_legend_stays_in_the_figure(drawn: Any, tmp_path: Path, letters: int, broken: bool) -> None:
     models = tmp_path / "models.toml"
