@@ -38,6 +38,7 @@ from mlabench.verdict.interleaved import (
     make_plan,
     missing_point,
     plan_settings,
+    was_run,
 )
 
 AT_HAND = "the sources at hand"
@@ -78,7 +79,7 @@ def run_ab(base_commit: str, asked: Asked) -> AbGateResult:
         gone, warnings = _gone(settings, matchups, chosen_cases(settings))
         measured = _measure(settings, matchups, asked)
         pairs = zip(matchups, measured.pairs, strict=True)
-        changes = find_changes(matchups, [matchup for matchup, pair in pairs if pair.candidate.status == "ok"])
+        changes = find_changes(matchups, [matchup for matchup, pair in pairs if was_run(pair)])
     warnings = (*measured.warnings, *warnings, *filter(None, (changes.warning,)))
     commit = measured.pairs[0].base.commit or base_commit
     name = commit[:12] if commit.startswith(base_commit) else f"{base_commit} ({commit[:12]})"

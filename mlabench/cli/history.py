@@ -58,8 +58,8 @@ def history(
     from mlabench.history.steps import find_trends
     from mlabench.report.predicted import check_plot_path
 
-    if min_effect is not None and not 0 <= min_effect < float("inf"):
-        raise UsageError(f"--min-effect {min_effect} is no fraction of a time: 0.05 is 5%")
+    if min_effect is not None and not 0 <= min_effect < 1:
+        raise UsageError(f"--min-effect {min_effect} must be at least 0 and below 1: write 0.05 for 5%")
     if plot:
         check_plot_path(plot)
     runs = folder or find_project().runs_folder
@@ -68,8 +68,8 @@ def history(
         typer.echo(f"mlabench: warning: {warning}", err=True)
     if not gathered.series:
         raise NothingMeasuredError(
-            f"no point was measured in two comparable runs of the {gathered.runs} under {runs}: "
-            "a history takes at least two of one machine, timing method and cache"
+            f"no point was measured in two comparable sweeps of the {gathered.runs} under {runs}: "
+            "a history takes at least two sweeps of one machine, timing method and cache, and no run of ab or gate --ab"
         )
     trends = find_trends(gathered.series, min_effect)
     if as_json:

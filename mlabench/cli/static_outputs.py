@@ -47,16 +47,27 @@ def _render_markdown(result: "StaticResult") -> str:
 
 
 def _render_github(result: "StaticResult") -> str:
-    """Annotations: the outcome, and of a gate that fails the first differences."""
+    """Annotations: the outcome, and of a gate that fails one for each configuration, the worst first.
+
+    Where those are too many for GitHub, the last says how many more there are.
+    """
     return "".join(f"{line}\n" for line in _annotations(result))
 
 
 def _annotations(result: "StaticResult") -> Iterator[str]:
     passed = result.exit_code is ExitCode.PASS
     yield annotation("notice" if passed else "error", TITLE, result.summary)
-    for difference in () if passed else result.differences[: MOST_A_LEVEL - 1]:
-        verdict, kernel, configuration, arch, name, before, now = cells(difference)
-        yield annotation("error", f"{verdict}: {kernel}", f"{configuration}, {arch}: {name} {before} is now {now}")
+    if passed:
+        return
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for verdict, *place, name, before, now in map(cells, result.differences):
+        groups.setdefault((verdict, *place), []).append(f"{name} {before} is now {now}")
+    most = MOST_A_LEVEL - 1
+    shown = list(groups.items()) if len(groups) <= most else list(groups.items())[: most - 1]
+    for (verdict, kernel, configuration, arch), changes in shown:
+        yield annotation("error", f"{verdict}: {kernel}", f"{configuration}, {arch}: {', '.join(changes)}")
+    if left := sum(map(len, list(groups.values())[len(shown) :])):
+        yield annotation("error", f"{TITLE}: {left} more", "--json has them all")
 
 
 def _text(value: int | float | str | None) -> str:

@@ -38,7 +38,7 @@ class Setting:
     def label(self) -> str:
         """One line for people."""
         limit = [format_power(self.power_limit_w)] if self.power_limit_w else []
-        threads = [f"{self.processors} threads"] if self.device == "cpu" else []
+        threads = [f"{self.processors} thread{'' if self.processors == 1 else 's'}"] if self.device == "cpu" else []
         return ", ".join([self.device_name, *limit, *threads, self.method, f"{self.cache} cache"])
 
 

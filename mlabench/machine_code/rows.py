@@ -93,7 +93,13 @@ def load_inspection(path: Path) -> Inspection:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} was not written by `mlabench inspect --json`: {error!r}") from None
+        raise UsageError(f"{path} was not written by `mlabench inspect --json`: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error})"
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _row(plain: Mapping[str, Any]) -> Row:

@@ -59,7 +59,7 @@ class Worker:
         if self._process is None:
             with self._log() as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "mlabench.measure.worker"],
+                    [sys.executable, *_path_options(), "-m", "mlabench.measure.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -148,6 +148,11 @@ class Worker:
         with self._setup.log_path.open("ab") as log:
             self._log_start = log.tell()
             yield log
+
+
+def _path_options() -> list[str]:
+    """Python puts the working directory on a module's path: another checkout there would run in place of this one."""
+    return [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
 
 
 def last_words(log: str) -> str:

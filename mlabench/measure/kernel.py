@@ -1,10 +1,12 @@
 """One row of the kernel table: what is known of a kernel before it is loaded, and what its launch tells once bound."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from mlabench.errors import UsageError, near_names
@@ -73,10 +75,36 @@ class Kernel:
             return f"its target {self.target} does not load: {text}; mend the target or its module"
 
     def load(self) -> Bind:
-        """Import the function that binds this kernel."""
+        """Import the function that binds this kernel.
+
+        Raises ModuleNotFoundError for a module that another copy of its package has alone, besides what importing does.
+        """
         module, _, name = self.target.partition(":")
         bind: Bind = getattr(import_module(module), name)
+        _require_one_copy(module.partition(".")[0])
         return bind
+
+
+def _require_one_copy(package: str) -> None:
+    """Raise for a module of another copy of its package.
+
+    An editable install finds its own file where the copy on the path has none: a kernel that was deleted would live on.
+    """
+    own: str | None = getattr(sys.modules.get(package), "__file__", None)
+    if not own:
+        return
+    for name in [each for each in sys.modules if each.startswith(f"{package}.")]:
+        file: str | None = getattr(sys.modules[name], "__file__", None)
+        first = _first_file(name, Path(file).resolve()) if file else None
+        if first and first.is_file() and first != Path(own).resolve():
+            raise ModuleNotFoundError(f"{Path(own).parent} has no {name}, and {file} is of another copy", name=name)
+
+
+def _first_file(module: str, file: Path) -> Path | None:
+    """The `__init__.py` of the top-level package in the copy that a module's file is of, if there were one."""
+    folders = (file.parent if file.name == "__init__.py" else file.with_suffix("")).parents
+    depth = module.count(".")
+    return folders[depth - 1] / "__init__.py" if depth <= len(folders) else None
 
 
 def is_installed(package: str) -> bool:

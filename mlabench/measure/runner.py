@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from sysconfig import get_path
 from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.case import Case
@@ -33,6 +35,10 @@ CUDA_FAULT = re.compile(
     r"CUDA error|CUBLAS_STATUS_EXECUTION_FAILED|illegal memory access|unspecified launch failure", re.I
 )
 """Errors after which every further CUDA call of the process fails."""
+
+_NOT_SOURCES = (Path(__file__).parents[1], Path(get_path("stdlib")))
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Where no kernel's own sources are looked for."""
 
 
 @dataclass(slots=True)
@@ -227,4 +233,16 @@ def _failure(error: Exception) -> dict[str, Any]:
         return {"status": "unsupported", "reason": text or "the kernel does not do this shape"}
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return {"status": "oom", "reason": text or "out of memory"}
-    return {"status": "error", "reason": f"{type(error).__name__}: {text}" if text else type(error).__name__}
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    # A syntax error says itself where it is.
+    return {"status": "error", "reason": told if isinstance(error, SyntaxError) else told.rstrip(".") + _place(error)}
+
+
+def _place(error: Exception) -> str:
+    """Where in the kernel's sources it came from: the innermost line that is neither the suite's nor a library's."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_sources(Path(frame.filename))]
+    return f", in {frames[-1].name} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _is_sources(path: Path) -> bool:
+    return path.is_file() and not any(map(path.is_relative_to, _NOT_SOURCES)) and _INSTALLED.isdisjoint(path.parts)

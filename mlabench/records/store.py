@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -68,19 +69,10 @@ def find_runs(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in folder.rglob(MANIFEST_NAME)))
 
 
-def _how_to_get_a_run(path: Path) -> str:
-    """Which of the runs within a folder to name; where there is none, how to make one."""
-    within = find_runs(path) if path.is_dir() else ()
-    if not within:
-        return f"`mlabench sweep --out {path}` makes one"
-    more = f" or {len(within) - MOST_NAMED} more" if len(within) > MOST_NAMED else ""
-    return f"within it are {', '.join(map(str, within[:MOST_NAMED]))}{more}: name one"
-
-
 def load_run(path: Path) -> Run:
     """Read a run. Raises `UsageError` for what is none; a truncated last line is left out with a warning."""
     if not is_run(path):
-        raise UsageError(f"{path} is not a run directory: it has no {MANIFEST_NAME}; {_how_to_get_a_run(path)}")
+        raise UsageError(f"{path} is not a run directory: {_no_run(path)}")
     try:
         manifest = read_manifest(path)
         lines, truncated = _complete_lines(path / RECORDS_NAME)
@@ -95,6 +87,20 @@ def load_run(path: Path) -> Run:
         count = len(records) - len(unique)
         warnings.append(f"{path.name}: {count} repeated records; the last of each counts, or an incorrect one")
     return Run(path, manifest, tuple(unique.values()), tuple(warnings))
+
+
+def _no_run(path: Path) -> str:
+    """Why, with the way to mend it: the runs within the folder or, of a name like this, beside it, if there are any."""
+    if path.is_file():
+        return "it is a file; name the folder of a run"
+    if within := find_runs(path) if path.is_dir() else ():
+        more = f" or {len(within) - MOST_NAMED} more" if len(within) > MOST_NAMED else ""
+        return f"it has no {MANIFEST_NAME}; within it are {', '.join(map(str, within[:MOST_NAMED]))}{more}: name one"
+    folder = path.parent
+    near = get_close_matches(path.name, [each.name for each in folder.glob("*") if is_run(each)], cutoff=0.75)
+    if near and not path.exists():
+        return f"did you mean {' or '.join(str(folder / name) for name in near)}?"
+    return f"it has no {MANIFEST_NAME}; `mlabench sweep --out {path}` makes one"
 
 
 def claim_directory(path: Path) -> None:

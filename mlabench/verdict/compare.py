@@ -144,9 +144,9 @@ def _describe(key: PointKey, pair: _Pair, noise: Noise) -> Point:
     if current is None:
         return Point(key, before[0].case.label, Verdict.MISSING, "no record of it now")
     point = Point(key, current.case.label, Verdict.UNMEASURED, warnings=pair.warnings)
-    why = f"{current.status}: {current.reason}" if current.reason else current.status
     if current.status == "incorrect":
-        return replace(point, verdict=Verdict.INCORRECT, reason=why)
+        return replace(point, verdict=Verdict.INCORRECT, reason=current.reason)
+    why = f"{current.status}: {current.reason}" if current.reason else current.status
     if current.status != "ok":
         without = Verdict.BROKEN if current.status == "error" else Verdict.UNMEASURED
         return replace(point, verdict=Verdict.LOST if before else without, reason=why)

@@ -38,7 +38,10 @@ class GateResult(Comparison):
 
     title: ClassVar[str] = "gate"
     hints: ClassVar[Mapping[ExitCode, str]] = {
-        ExitCode.REGRESSION: "if the change is meant, store the current run as the new baseline",
+        ExitCode.REGRESSION: (
+            "if the change is meant, store the current run as the new baseline; "
+            "--ab COMMIT tells a machine that slowed from code that did"
+        ),
         ExitCode.NOTHING_MEASURED: "sweep the baseline's cases with its kernels and method",
     }
     """What to do about an outcome, by exit code."""

@@ -104,7 +104,9 @@ class AbGateResult(GateResult):
 
     hints: ClassVar[Mapping[ExitCode, str]] = {
         ExitCode.REGRESSION: "if the change is meant, name a later commit as the base",
-        ExitCode.NOTHING_MEASURED: "the points say why: choose kernels, cases and a device with times at both commits",
+        ExitCode.NOTHING_MEASURED: (
+            "the points say why: mend what fails, or choose kernels, cases and a device with times at both commits"
+        ),
     }
 
     @property
@@ -204,6 +206,11 @@ def _describe(pair: Pair, gpu_state: Mapping[str, Any] | None, allow_new: bool) 
         reason = f"{len(pair.blocks)} blocks where {MIN_BLOCKS} are the least"
         return replace(point, verdict=Verdict.INVALID, reason=reason)
     return replace(point, ratio=paired_ratio(pair.blocks, pair.plan), cycles=paired_cycles(pair.blocks, pair.plan))
+
+
+def was_run(pair: Pair) -> bool:
+    """Whether the candidate's code ran, to whatever end: one that is wrong or breaks off has been looked at."""
+    return pair.candidate.status is not None and pair.candidate.status not in NOT_DONE
 
 
 def _without_candidate(pair: Pair) -> Verdict:

@@ -295,6 +295,27 @@ def test_a_gate_that_runs_nothing_of_what_differs_does_not_pass(
     assert result.warnings[-1].endswith("no point runs it: versioned_kernels/repeated.py (repeated)")
 
 
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("from versioned_kernels.wrong import bind", ExitCode.INCORRECT),
+        ("def bind(**tensors):\n    raise KeyError('x')", ExitCode.NOTHING_MEASURED),
+        ("def (", ExitCode.NOTHING_MEASURED),
+    ],
+)
+def test_a_file_that_is_wrong_or_breaks_has_been_run(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, code: ExitCode
+) -> None:
+    monkeypatch.setattr("mlabench.measure.side_by_side.Worker", NearWorker)
+    package = repository.folder / PACKAGE
+    (package / "wrong.py").write_text(git(repository.path, "show", f"{repository.first}:kernels/{PACKAGE}/mended.py"))
+    (package / "added.py").write_text(source)
+    given = {"device": "cpu", "kernel": ("added",)}
+    result = run_ab("main", Asked(("num_q_heads=4", "kv_len=70"), given, out=tmp_path / "run"))
+    assert result.exit_code is code
+    assert not [warning for warning in result.warnings if "no point runs" in warning]
+
+
 def test_a_dry_run_shows_the_points_and_what_they_leave_out(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,11 +84,12 @@ def test_the_projects_runs_are_the_default(
     ("arguments", "code", "complaint"),
     [
         (["absent"], 2, "there is no folder absent"),
-        (["runs/run-00"], 6, "no point was measured in two comparable runs of the 1 under runs/run-00"),
+        (["runs/run-00"], 6, "no point was measured in two comparable sweeps of the 1 under runs/run-00"),
         (["runs", "--kernel", "other"], 2, "holds kernel 'other'"),
         (["runs", "--where", "batch == 6"], 2, "--where 'batch == 6' keeps no case of the runs under runs"),
         (["runs", "--plot", "history.pdf"], 2, "name it history.png or history.svg"),
-        (["runs", "--min-effect", "-1"], 2, "--min-effect -1.0 is no fraction of a time"),
+        (["runs", "--min-effect", "-1"], 2, "--min-effect -1.0 must be at least 0 and below 1"),
+        (["runs", "--min-effect", "5"], 2, "--min-effect 5.0 must be at least 0 and below 1: write 0.05 for 5%"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlabench.errors import UsageError
-from mlabench.history.series import gather
+from mlabench.history.series import Setting, gather
 from tests.cli.commands import ROOT
 from tests.factories import CEILINGS, make_case, make_record, make_run, write_run
 from tests.history.runs import CASE, write_runs
@@ -104,3 +104,8 @@ def test_what_disturbed_a_reading_travels_with_it(tmp_path: Path) -> None:
     write_runs(tmp_path, [100.0, 100.0], throttled=True, run={"ceilings": CEILINGS["cuda"]})
     (series,) = gather(tmp_path).series
     assert all("clocks were held down" in reading.disturbances for reading in series.readings)
+
+
+@pytest.mark.parametrize(("processors", "words"), [(1, "1 thread"), (8, "8 threads")])
+def test_the_label_of_a_cpu_counts_its_threads(processors: int, words: str) -> None:
+    assert Setting("cpu", "Some CPU", processors, None, "cpu", "warm").label == f"Some CPU, {words}, cpu, warm cache"

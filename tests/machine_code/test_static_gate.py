@@ -82,12 +82,22 @@ def test_an_inspection_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == len(rows) + 5
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 1}', '{"schema_version": 1, "rows": [1]}'])
-def test_what_is_no_inspection_is_a_usage_error(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is no JSON (Expecting value: line 1 column 1 (char 0))"),
+        ("[]", ""),
+        ('{"schema_version": 1}', "it has no 'rows'"),
+        ('{"schema_version": 1, "rows": [1]}', ""),
+    ],
+)
+def test_what_is_no_inspection_is_a_usage_error(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "stored.json"
     path.write_text(text)
-    with pytest.raises(UsageError, match="was not written by `mlabench inspect --json`"):
+    with pytest.raises(UsageError) as caught:
         load_inspection(path)
+    assert f"was not written by `mlabench inspect --json`: {why}" in str(caught.value)
+    assert "Error(" not in str(caught.value)
 
 
 def test_the_baseline_of_the_triton_version_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,15 @@ def test_a_crash_is_told_with_what_it_was_and_where(worker: Worker) -> None:
     assert "Extension modules" not in reason
 
 
+def test_another_checkout_in_the_working_directory_does_not_run(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlabench").mkdir()
+    (tmp_path / "mlabench" / "__init__.py").write_text("raise ImportError('another checkout')")
+    monkeypatch.chdir(tmp_path)
+    assert measure(worker, "mla_decode_torch").status == "ok"
+
+
 def test_last_words_are_those_of_the_last_crash() -> None:
     other = 'Thread 0x1 (most recent call first):\n  File "a.py", line 1 in other\n\n'
     current = 'Current thread 0x2 (most recent call first):\n  File "/x/b.py", line 2 in f'

@@ -1,6 +1,7 @@
 """The kernel table and what is chosen from it."""
 
 import importlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mlabench.measure.kernels import KERNELS, PEERS, Kernel, all_kernels, check_
 from mlabench.measure.plan import make_points
 from mlabench.measure.runner import Runner
 from mlabench.measure.timing.fake import FakeTimer
+from tests.git_kernels import EditableFinder
 
 MLA, GQA = make_cases({"variant": ("mla",)})[0], make_cases({"variant": ("gqa",)})[0]
 
@@ -88,6 +90,30 @@ def test_a_folder_of_its_name_is_no_package(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "a_checkout" / "__init__.py").touch()
     importlib.invalidate_caches()
     assert kernel.missing() == ""
+
+
+def test_a_module_that_another_copy_of_the_package_has_alone_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for copy, modules in (("here", ("kept",)), ("there", ("kept", "deleted", "helper"))):
+        package = tmp_path / copy / "copied_kernels"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        for module in modules:
+            (package / f"{module}.py").write_text("bind = print\n")
+    (tmp_path / "here" / "copied_kernels" / "leaning.py").write_text("from copied_kernels.helper import bind\n")
+    monkeypatch.syspath_prepend(tmp_path / "here")
+    finder = EditableFinder({"copied_kernels": tmp_path / "there" / "copied_kernels"})
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    for module in ("deleted", "leaning", "kept"):
+        kernel = Kernel("mine", "mine", "grouped", f"copied_kernels.{module}:bind")
+        if module == "kept":
+            assert kernel.load() is print
+        else:
+            with pytest.raises(ModuleNotFoundError, match=f"{tmp_path}/here/copied_kernels has no copied_kernels"):
+                kernel.load()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "copied_kernels"]:
+            del sys.modules[name]
 
 
 def test_a_case_that_no_chosen_kernel_takes_stays_a_point() -> None:

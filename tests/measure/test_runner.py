@@ -65,7 +65,7 @@ def test_torch_kernels_pass_the_check_on_every_contract(axes: dict[str, object])
         ("remembering", "incorrect", "the timed call's relative error 2 is over 0.004"),
         ("nonsense", "error", "ValueError: Out of range float values are not JSON compliant"),
         ("drifting", "incorrect", "the timed call's relative error 0.02"),
-        ("raising", "error", "ValueError: this kernel always fails"),
+        ("raising", "error", "ValueError: this kernel always fails, in bind_raising (faulty_kernels.py, line 147)"),
         ("hungry", "oom", "no room"),
         ("narrow", "unsupported", "only 17 heads"),
         ("absent", "unavailable", "a_package_that_is_not_there is not installed: pip install"),

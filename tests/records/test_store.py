@@ -133,6 +133,14 @@ def test_the_runs_within_a_folder_are_named(run_path: Path) -> None:
         load_run(run_path.parent)
 
 
+def test_a_mistyped_run_is_answered_with_the_near_ones(run_path: Path) -> None:
+    mistyped = run_path.with_name(f"{run_path.name}x")
+    with pytest.raises(UsageError, match=f"is not a run directory: did you mean {run_path}"):
+        load_run(mistyped)
+    with pytest.raises(UsageError, match="is not a run directory: it is a file; name the folder of a run"):
+        load_run(run_path / "manifest.json")
+
+
 def test_another_schema_is_refused(run_path: Path) -> None:
     manifest = json.loads((run_path / "manifest.json").read_text())
     (run_path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))

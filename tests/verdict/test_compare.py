@@ -54,7 +54,8 @@ def test_a_point_that_was_measured_and_is_no_longer_is_lost(status: Any) -> None
 
 @pytest.mark.parametrize("before", ["ok", "incorrect", "unsupported"])
 def test_an_incorrect_point_is_incorrect_whatever_the_baseline_says(before: Any) -> None:
-    assert verdict(record(status="incorrect"), record(status=before)) is Verdict.INCORRECT
+    (point,) = judge([record(status="incorrect", reason="off by 40%")], [record(status=before)])
+    assert (point.verdict, point.reason) == (Verdict.INCORRECT, "off by 40%")
 
 
 def test_points_match_by_case_kernel_and_method() -> None:

@@ -272,6 +272,12 @@ def test_the_hint_asks_for_no_baselines_that_are_there(tmp_path: Path, count: in
     assert hint in result.hint
 
 
+def test_the_hint_of_a_slow_down_tells_how_to_tell_the_machine_from_the_code(tmp_path: Path) -> None:
+    result = judge(tmp_path, [make_record(make_case(), "kernel", 400)], [make_record(make_case(), "kernel", 200)])
+    assert result.exit_code is ExitCode.REGRESSION
+    assert "--ab COMMIT" in result.hint
+
+
 def test_the_hint_of_what_cannot_be_compared_asks_for_no_longer_sampling(tmp_path: Path) -> None:
     case = make_case()
     before = write_run(tmp_path / "before", make_run(None, [make_record(case, "kernel", 200, cache="warm")]))

@@ -19,6 +19,7 @@ from mlabench.verdict.interleaved import (
     judge_pairs,
     make_plan,
     plan_settings,
+    was_run,
 )
 from mlabench.verdict.outputs.markdown import render as render_markdown
 from tests.factories import make_case
@@ -94,6 +95,22 @@ def test_a_side_that_was_not_measured(base: Side, candidate: Side, expected: Ver
         assert (f"{name} kernel {side.status}: why" in point.reason) == (side.reason == "why")
 
 
+@pytest.mark.parametrize(
+    ("status", "has_run"),
+    [
+        ("ok", True),
+        ("incorrect", True),
+        ("error", True),
+        ("oom", True),
+        ("unsupported", False),
+        ("unavailable", False),
+        (None, False),
+    ],
+)
+def test_code_that_fails_has_run_and_what_is_not_done_has_not(status: Any, has_run: bool) -> None:
+    assert was_run(pair(candidate=replace(OK, status=status))) is has_run
+
+
 def test_a_kernel_that_the_base_lacks_is_new_where_that_is_allowed() -> None:
     (point,) = judge_pairs([pair(base=failed("unavailable"), blocks=())], allow_new=True)
     assert point.verdict is Verdict.NEW
@@ -108,6 +125,14 @@ def test_the_hint_fits_what_is_unclear() -> None:
     passing = AbGateResult("now", ("base",), settings, judge_pairs([pair()]))
     assert passing.hint == ""
     assert "-a scope=layer" in replace(passing, blind_spot="no point runs 1 of 1 files that differ").hint
+
+
+def test_the_hint_of_kernels_that_all_break_asks_to_mend_them() -> None:
+    result = AbGateResult(
+        "now", ("base",), plan_settings(PLAN), judge_pairs([pair(candidate=failed("error"), blocks=())])
+    )
+    assert result.exit_code is ExitCode.NOTHING_MEASURED
+    assert "mend what fails" in result.hint
 
 
 def test_a_blind_spot_is_inconclusive_and_hides_nothing_worse() -> None:

@@ -30,13 +30,13 @@ def test_the_outcome_and_each_level_of_point() -> None:
         point(Verdict.FASTER, 0.5, "d"),
         point(Verdict.INCONCLUSIVE, 1.05, "c", reason="the noise allows both"),
         point(Verdict.SLOWER, 2.0, "b"),
-        point(Verdict.INCORRECT, name="a", reason="incorrect: 40%, off"),
+        point(Verdict.INCORRECT, name="a", reason="40%, off"),
         point(Verdict.SAME, warnings=("clocks were held down now",)),
         point(Verdict.SAME),
     ]
     assert read(render(judged(points, warnings=["cut short"]))) == [
         ("error", "mlabench gate", "gate: FAIL (5): 1 of 6 points incorrect, 1 slower"),
-        ("error", "incorrect: mla_decode_triton (graph)", "MLA a kv_len 4096; incorrect: 40%, off"),
+        ("error", "incorrect: mla_decode_triton (graph)", "MLA a kv_len 4096; 40%, off"),
         (
             "error",
             "slower: mla_decode_triton (graph)",
