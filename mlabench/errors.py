@@ -47,5 +47,8 @@ class NothingMeasuredError(UsageError):
 def near_names(name: str, known: Iterable[str]) -> str:
     """A clause that suggests the known names closest to `name`, or lists them all when none is close."""
     names = sorted(known)
+    several = [part.strip() for part in name.split(",")]
+    if len(several) > 1 and set(several) <= set(names):
+        return f"did you mean {' and '.join(several)}, each named by itself?"
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"

@@ -23,7 +23,7 @@ DECODE = ROOT / "results" / "baselines" / "nvidia-h200" / "decode"
 
 def commands(text: str) -> list[list[str]]:
     """The arguments of each indented `mlabench` line, without its comment."""
-    lines = re.findall(r"^    mlabench (.*)$", re.sub(r"\\\n *", " ", text), re.MULTILINE)
+    lines = re.findall(r"^    (?:[A-Z_]+=\S+ )?mlabench (.*)$", re.sub(r"\\\n *", " ", text), re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 

@@ -62,8 +62,9 @@ def ab(
 
     With several SIDE_B all take turns in random order, each is held against SIDE_A, and totals follow the points; one
     that is not installed, or does not do a case, has no time there. A case then takes --max-s for each of them.
-    A commit's kernels are loaded beside the current ones from a temporary git worktree. Exit codes: 0 something was
-    compared, 2 bad input, 5 a side was incorrect, 6 nothing was compared, 130 interrupted.
+    A kernel that is not the suite's must first get a small ragged batch of odd lengths right. A commit's kernels are
+    loaded beside the current ones from a temporary git worktree. Exit codes: 0 something was compared, 2 bad input, 5 a
+    side was incorrect, 6 nothing was compared, 130 interrupted.
 
     Example: mlabench ab mla_decode_triton@main mla_decode_triton --model deepseek-v3 -a batch=1,8
     """

@@ -11,7 +11,7 @@ import typer
 from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cases.case import ALLOWED, Case
 from mlabench.cli.ab_changes import Changes, find_changes
-from mlabench.cli.device_state import load_warnings
+from mlabench.cli.device_state import device_warnings
 from mlabench.cli.project import find_project
 from mlabench.cli.show import progress
 from mlabench.cli.sweep_steps import resolve
@@ -200,7 +200,7 @@ def _warnings(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) 
         for package in same_sources(matchups)
     ]
     effect = warn_of_effect(asked.min_effect, LEAST_EFFECTS[settings.device][0], settings.device)
-    return (*same, *effect, *load_warnings(settings.device))
+    return (*same, *effect, *device_warnings(settings.device))
 
 
 def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -> Measured:
@@ -209,8 +209,8 @@ def _measure(settings: SweepConfig, matchups: Sequence[Matchup], asked: Asked) -
     plan = make_plan(settings.device, pairs_to_come, asked.min_effect, asked.max_s)
     if others * asked.max_s >= settings.timeout_s:
         each = f" for each of {others} kernels" if others > 1 else ""
-        least_s = f"the {settings.timeout_s:g} s after which a case is given up"
-        raise UsageError(f"--max-s {asked.max_s:g}{each} must be less than {least_s}")
+        limit = f"the {settings.timeout_s:g} s after which a case is given up (timeout_s)"
+        raise UsageError(f"--max-s {asked.max_s:g}{each} must be less than {limit}")
     warnings = _warnings(settings, matchups, asked)
     folder = find_project().runs_folder / PAIRS_FOLDER.name
     path = asked.out or folder / f"{datetime.now():%Y%m%d-%H%M%S}-{settings.device}"

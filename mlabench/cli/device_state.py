@@ -13,9 +13,18 @@ from mlabench.measure.isolation import Worker, WorkerDied, WorkerSetup
 from mlabench.measure.timing.method import Budget
 from mlabench.records.store import WORKER_LOG_NAME
 
+INTERPRETED = (
+    "TRITON_INTERPRET is set: times of Triton kernels are the interpreter's, and in bfloat16 their products are wrong: "
+    "take --dtype float16 or float32"
+)
 
-def load_warnings(device: str) -> tuple[str, ...]:
-    """A line where others are computing on the processors that are to be timed; empty for a GPU."""
+
+def device_warnings(device: str) -> tuple[str, ...]:
+    """A line where others are computing on the processors that are to be timed, and where Triton is interpreted."""
+    return (*_load_warnings(device), *((INTERPRETED,) if os.environ.get("TRITON_INTERPRET", "0") != "0" else ()))
+
+
+def _load_warnings(device: str) -> tuple[str, ...]:
     if device != "cpu" or not hasattr(os, "getloadavg"):
         return ()
     finding = judge_load(os.getloadavg()[0], usable_cpus())

@@ -8,7 +8,7 @@ import typer
 from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cli.ab_changes import find_changes
 from mlabench.cli.ab_steps import Asked, blind_spot, match_commit, resolve_asked
-from mlabench.cli.device_state import load_warnings, worker_fingerprint
+from mlabench.cli.device_state import device_warnings, worker_fingerprint
 from mlabench.cli.show import print_table
 from mlabench.cli.sweep_steps import resolve
 from mlabench.machine.detect import device_name
@@ -31,7 +31,7 @@ def plan_ab(base_commit: str, asked: Asked) -> None:
         matchups = match_commit(settings, base_commit, side)
         changes = find_changes(matchups, matchups)
     print_table(("kernel", "case"), [(each.base.kernel.name, each.case.label) for each in matchups])
-    _warn((changes.warning, *load_warnings(settings.device)))
+    _warn((changes.warning, *device_warnings(settings.device)))
     where = f"{format_points(len(matchups))} on {device_name(settings.device)}"
     print(f"{where}: at most {format_seconds(len(matchups) * asked.max_s)} in turns, beside compiling and checking")
     if told := blind_spot(changes, settings):
@@ -48,7 +48,7 @@ def plan_stored(asked: Asked, named: Sequence[Path]) -> None:
     baselines = find_baselines(Run(Path("the run to come"), manifest, ()), named)
     for run in baselines:
         print(run.path)
-    _warn(load_warnings(settings.device))
+    _warn(device_warnings(settings.device))
     count = "1 baseline" if len(baselines) == 1 else f"{len(baselines)} baselines"
     more = "" if len(baselines) >= MIN_BASELINES_FOR_SPREAD else "; three or more show how far unchanged runs lie apart"
     print(f"{count} of this machine ({manifest.fingerprint.device_name}) and its software{more}")

@@ -1,9 +1,11 @@
 """What `mlabench profile` does with its options: the one case, the one kernel, the trace, and ncu's command."""
 
+import faulthandler
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,16 +52,22 @@ class Asked:
 def run_profile(asked: Asked) -> None:
     """Write the trace, or only make the calls. Raises `UsageError`, and `typer.Exit` for a point that failed."""
     job = _job(asked)
+    if not faulthandler.is_enabled():
+        # The kernel runs in this process: a crash says where.
+        faulthandler.enable()
     told = f"mlabench: {job.case.label} · {job.kernel.name}, {job.calls} calls on the {job.device} device"
     if not asked.trace:
         _check_counted(job, asked)
         typer.echo(f"{told}, between CUDA's profiler marks", err=True)
-        _tell(run_counted(job))
+        with _staying():
+            record = run_counted(job)
+        _tell(record)
         return
     path = asked.out or Path(f"{job.kernel.name}-{job.case.case_id}.trace.json")
     check_targets({"out": str(path)})
     typer.echo(told, err=True)
-    traced = trace_point(job, path)
+    with _staying():
+        traced = trace_point(job, path)
     if traced.is_written:
         spans = [f"{name} {format_latency(1e6 * seconds)}" for name, seconds in traced.record.phases_s.items()]
         print(f"{path}: {', '.join(spans)}" if spans else path)
@@ -157,6 +165,16 @@ def _check_counted(job: Job, asked: Asked) -> None:
         raise UsageError("--no-trace makes calls for ncu to look at, on a GPU: leave it away for a trace on a CPU")
     if asked.out:
         raise UsageError("--no-trace writes nothing: leave --out away")
+
+
+@contextmanager
+def _staying() -> Iterator[None]:
+    """A kernel that leaves the process, which is this one, ends as one that could not run."""
+    try:
+        yield
+    except SystemExit as left:
+        print(f"error: the kernel called for the end of the process (SystemExit: {left})")
+        raise typer.Exit(ExitCode.NOTHING_MEASURED) from None
 
 
 def _tell(record: Record) -> None:

@@ -14,7 +14,7 @@ from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cases.case import Case
 from mlabench.cases.grid import DEFAULT_SHAPE
 from mlabench.cases.models import preset_shape
-from mlabench.cli.device_state import load_warnings
+from mlabench.cli.device_state import device_warnings
 from mlabench.cli.project import Project, find_project
 from mlabench.cli.show import print_table, progress
 from mlabench.errors import ExitCode, UsageError
@@ -30,6 +30,7 @@ from mlabench.records.record import Record
 from mlabench.records.store import is_run, load_run, newest_run
 from mlabench.stats import median_interval
 from mlabench.units import format_bytes, format_error, format_latency, format_seconds
+from mlabench.verdict.comparison import format_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,8 @@ def _check_same(asked: SweepConfig, path: Path) -> None:
 def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume: bool, talk: Talk) -> None:
     begin = "" if resume else "; first its ceilings"
     if not talk.quiet:
-        typer.echo(f"mlabench: {len(points)} points on the {config.device} device{begin}", err=True)
-    for warning in load_warnings(config.device):
+        typer.echo(f"mlabench: {format_points(len(points))} on the {config.device} device{begin}", err=True)
+    for warning in device_warnings(config.device):
         typer.echo(f"mlabench: warning: {warning}", err=True)
     tell = _whole_line if talk.verbose else _line
     try:
@@ -197,7 +198,7 @@ def _print_plan(points: Sequence[Point], config: SweepConfig) -> None:
     ]
     print_table(("case", "what", "kernel", "memory, the check's included", "time"), rows)
     most, total = format_bytes(max(needs)), format_seconds(sum(seconds))
-    print(f"{len(points)} points on {name}: at most {most} at a time, about {total}")
+    print(f"{format_points(len(points))} on {name}: at most {most} at a time, about {total}")
 
 
 def _about(need_s: float, timeout_s: float) -> str:

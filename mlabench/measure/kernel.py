@@ -52,7 +52,7 @@ class Kernel:
             raise UsageError(
                 f"kernel {self.name}: unknown contract {self.contract!r}: {near_names(self.contract, REFERENCES)}"
             )
-        if not all(self.target.partition(":")):
+        if not isinstance(self.target, str) or not all(self.target.partition(":")):
             raise UsageError(f"kernel {self.name}: its target {self.target!r} is no module:function")
         if not isinstance(self.devices, tuple) or not self.devices or not set(self.devices) <= set(DEVICES):
             raise UsageError(

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from sysconfig import get_path
 from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.case import Case
@@ -19,6 +17,7 @@ from mlabench.machine.nvml import Nvml
 from mlabench.machine.telemetry import Telemetry
 from mlabench.measure.bound import Bound, NotMeasured, Prepared
 from mlabench.measure.check import CheckResult, Expected, check, point_bytes, reference
+from mlabench.measure.failure import describe_failure
 from mlabench.measure.inputs import FINITE, fill_unused_slots, make_inputs, make_outputs, negate
 from mlabench.measure.kernels import Kernel, workspace_bytes
 from mlabench.measure.layers import LAYER_MODULE, bind_layer, layer_reference, time_parts
@@ -36,9 +35,11 @@ CUDA_FAULT = re.compile(
 )
 """Errors after which every further CUDA call of the process fails."""
 
-_NOT_SOURCES = (Path(__file__).parents[1], Path(get_path("stdlib")))
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Where no kernel's own sources are looked for."""
+AFTER_BINDING = (
+    "right in the first call, wrong in later ones, whose inputs hold other values: "
+    "take nothing from `bind` or an earlier call"
+)
+"""What it says of a kernel that passed the first check and not that of the timed calls."""
 
 
 @dataclass(slots=True)
@@ -130,7 +131,7 @@ class Runner:
         if isinstance(error, NotMeasured):
             return {"status": error.status, "reason": str(error), **error.values}
         traceback.print_exception(error)
-        values = _failure(error)
+        values = describe_failure(error)
         self.spoiled |= values["status"] == "error" and CUDA_FAULT.search(values["reason"]) is not None
         return values
 
@@ -172,6 +173,9 @@ class Runner:
         with self.phase("bind"):
             layer = _bind_layer(kernel, prepared, outputs) if case.scope == "layer" else None
             launch = layer or kernel.load()(**prepared.inputs, **outputs, softmax_scale=case.variant.softmax_scale)
+            if not callable(launch):
+                reason = f"{kernel.target} returned {type(launch).__name__}, and not a callable that launches the work"
+                raise NotMeasured("error", reason)
             launch()
         bound = Bound(kernel, launch, outputs, layer)
         with self.phase("check"):
@@ -187,7 +191,12 @@ class Runner:
 
     def check_timed(self, bound: Bound, prepared: Prepared) -> CheckResult:
         """Check what the last timed call wrote, which saw the inputs negated. Raises `NotMeasured`."""
-        return self._check(bound, prepared.case, prepared.expected.negated(), "the timed call's ")
+        try:
+            return self._check(bound, prepared.case, prepared.expected.negated(), "the timed call's ")
+        except NotMeasured as wrong:
+            if wrong.status != "incorrect":
+                raise
+            raise NotMeasured("incorrect", f"{wrong}: {AFTER_BINDING}", **wrong.values) from None
 
     def _check(self, bound: Bound, case: Case, expected: Expected, whose: str) -> CheckResult:
         self._synchronize()
@@ -224,25 +233,3 @@ def _bind_layer(kernel: Kernel, prepared: Prepared, outputs: "Mapping[str, Tenso
         if error.name != LAYER_MODULE:
             raise
         raise NotMeasured("unavailable", f"these sources have no {LAYER_MODULE}, which binds a layer") from None
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else ""
-    if isinstance(error, NotImplementedError):
-        return {"status": "unsupported", "reason": text or "the kernel does not do this shape"}
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return {"status": "oom", "reason": text or "out of memory"}
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    # A syntax error says itself where it is.
-    return {"status": "error", "reason": told if isinstance(error, SyntaxError) else told.rstrip(".") + _place(error)}
-
-
-def _place(error: Exception) -> str:
-    """Where in the kernel's sources it came from: the innermost line that is neither the suite's nor a library's."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_sources(Path(frame.filename))]
-    return f", in {frames[-1].name} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-
-
-def _is_sources(path: Path) -> bool:
-    return path.is_file() and not any(map(path.is_relative_to, _NOT_SOURCES)) and _INSTALLED.isdisjoint(path.parts)

@@ -18,6 +18,7 @@ from mlabench.measure.kernels import Kernel
 from mlabench.measure.sides import AskedSide, describe, step_name
 from mlabench.measure.sources import Source, checked_out, folder_of, package_of, sources_digest
 from mlabench.measure.timing.method import Budget
+from mlabench.measure.trial import Fault, Tryout
 from mlabench.records.manifest import Manifest
 from mlabench.records.pairs import Pair, Plan, Side, append_pair
 from mlabench.records.store import WORKER_LOG_NAME, claim_directory, hold_directory, is_run, write_manifest
@@ -78,10 +79,14 @@ def run_side_by_side(
     on_start: Callable[[Matchup], None],
     on_pair: Callable[[Pair], None],
 ) -> tuple[Pair, ...]:
-    """Make the run directory and measure every matchup. Raises `UsageError` where either cannot be begun."""
+    """Make the run directory and measure every matchup, of which sides that are not the suite's are tried before.
+
+    Raises `UsageError` where either cannot be begun.
+    """
     budget = asdict(Budget())
     log = path / WORKER_LOG_NAME
     worker = Worker(WorkerSetup(config.device, config.method, config.cache, config.seed, budget, log))
+    tryout = Tryout(worker, config.timeout_s)
     pairs: list[Pair] = []
     if is_run(path):
         raise UsageError(f"{path} already holds a run: choose another --out")
@@ -91,13 +96,32 @@ def run_side_by_side(
             write_manifest(path, _manifest(worker, config, matchups, plan))
             for matchup in matchups:
                 on_start(matchup)
-                for pair in measure_matchup(worker, matchup, plan, config):
+                for pair in measure_tried(tryout, matchup, plan, config):
                     pairs.append(pair)
                     append_pair(path, pair)
                     on_pair(pair)
         finally:
             worker.stop()
     return tuple(pairs)
+
+
+def measure_tried(tryout: Tryout, matchup: Matchup, plan: Plan, config: SweepConfig) -> tuple[Pair, ...]:
+    """A pair for each candidate, of which only sides that pass their trial are timed."""
+    started_at, start = _now(), time.perf_counter()
+    sides = (matchup.base, *matchup.candidates)
+    faults = {place: fault for place, side in enumerate(sides) if (fault := tryout.fault(matchup.case, side))}
+    wall_s = time.perf_counter() - start
+    sound = [] if 0 in faults else [place for place in range(1, len(sides)) if place not in faults]
+    found: dict[int, Pair] = {}
+    if sound:
+        left = replace(matchup, candidates=tuple(sides[place] for place in sound))
+        found = dict(zip(sound, measure_matchup(tryout.worker, left, plan, config), strict=True))
+    base, *candidates = (_refused(side, faults.get(place)) for place, side in enumerate(sides))
+    pair = Pair(matchup.case, base, base, config.method, config.cache, config.seed, plan, started_at=started_at)
+    untimed = replace(pair, wall_s=wall_s)
+    return tuple(
+        found.get(place) or replace(untimed, candidate=candidate) for place, candidate in enumerate(candidates, start=1)
+    )
 
 
 def measure_matchup(worker: Worker, matchup: Matchup, plan: Plan, config: SweepConfig) -> tuple[Pair, ...]:
@@ -172,6 +196,11 @@ def _beside(side: AskedSide) -> AskedSide:
 def _lost(asked: AskedSide, is_suspect: bool, reason: str) -> Side:
     """A side of a pair whose worker died."""
     return describe(asked, status="error", reason=reason) if is_suspect else describe(asked)
+
+
+def _refused(asked: AskedSide, fault: Fault | None) -> Side:
+    """A side of a pair that was not timed, with what its trial ended in."""
+    return describe(asked, status=fault.status, reason=fault.reason) if fault else describe(asked)
 
 
 def _manifest(worker: Worker, config: SweepConfig, matchups: Sequence[Matchup], plan: Plan) -> Manifest:

@@ -15,10 +15,11 @@ from mlabench.machine.provenance import take_provenance
 from mlabench.measure.config import SweepConfig
 from mlabench.measure.entry_points import sources_of
 from mlabench.measure.isolation import Worker, WorkerDied, WorkerSetup
-from mlabench.measure.kernels import Kernel, is_own, joined_kernels
+from mlabench.measure.kernels import Kernel, joined_kernels
 from mlabench.measure.plan import Point
+from mlabench.measure.sides import AskedSide
 from mlabench.measure.timing.method import Budget
-from mlabench.measure.trial import Fault, Trial, find_fault, make_trials
+from mlabench.measure.trial import Tryout
 from mlabench.records.manifest import Manifest
 from mlabench.records.record import Record, Status
 from mlabench.records.store import (
@@ -34,9 +35,6 @@ PROBE_TIMEOUT_S = 300.0
 
 OnStart = Callable[[Point], None]
 OnRecord = Callable[[Point, Record], None]
-
-Faults = dict[tuple[Kernel, tuple[Trial, ...]], Fault | None]
-"""What trials ended in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,11 @@ def run_sweep(sweep: Sweep, on_start: OnStart, on_record: OnRecord) -> None:
 
     A kernel that is not the suite's is tried before its first point of a kind; one with a fault is not timed there.
     """
-    faults: Faults = {}
+    tryout = Tryout(sweep.worker, sweep.config.timeout_s)
     with RecordWriter(sweep.path) as writer:
         for point in sweep.points:
             on_start(point)
-            record = _refused(sweep, point, faults) or measure_point(sweep.worker, point, sweep.config)
+            record = _refused(sweep, point, tryout) or measure_point(sweep.worker, point, sweep.config)
             writer.append(record)
             on_record(point, record)
 
@@ -103,15 +101,13 @@ def measure_point(worker: Worker, point: Point, config: SweepConfig) -> Record:
         return _untimed(case, kernel, config, "error", str(death), started_at, wall_s)
 
 
-def _refused(sweep: Sweep, point: Point, faults: Faults) -> Record | None:
+def _refused(sweep: Sweep, point: Point, tryout: Tryout) -> Record | None:
     """The record of a point whose kernel failed its trial; None where it is to be measured."""
     kernel, case = point.kernel, point.case
-    if kernel is None or is_own(kernel):
+    if kernel is None:
         return None
-    key, started_at, start = (kernel, make_trials(case, kernel)), _now(), time.perf_counter()
-    if key not in faults:
-        faults[key] = find_fault(sweep.worker, case, kernel, sweep.config.timeout_s)
-    if fault := faults[key]:
+    started_at, start = _now(), time.perf_counter()
+    if fault := tryout.fault(case, AskedSide(kernel)):
         wall_s = time.perf_counter() - start
         return _untimed(case, kernel, sweep.config, fault.status, fault.reason, started_at, wall_s)
     return None

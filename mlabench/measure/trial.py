@@ -5,12 +5,13 @@ of tokens one too many hardly shows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from mlabench.cases.case import Case
 from mlabench.measure.isolation import Worker, WorkerDied
-from mlabench.measure.kernels import Kernel
+from mlabench.measure.kernels import Kernel, is_own
 from mlabench.measure.runner import Runner
+from mlabench.measure.sides import AskedSide
 from mlabench.records.record import Status
 
 LENGTHS = (193, 1, 33)
@@ -78,25 +79,45 @@ def make_trials(case: Case, kernel: Kernel) -> tuple[Trial, ...]:
     return tuple(trials)
 
 
-def find_fault(worker: Worker, case: Case, kernel: Kernel, timeout_s: float) -> Fault | None:
-    """What is wrong with a kernel on the trials before a case; None where nothing is. A worker may die of it."""
-    request = {"do": "trial", "case": case.to_fields(), "models": case.models, "kernel": kernel.name}
-    for place, trial in enumerate(make_trials(case, kernel)):
+@dataclass(frozen=True, slots=True)
+class Tryout:
+    """Tries what a worker is to time, each side once for every kind of case. The suite's own kernels need no trial."""
+
+    worker: Worker
+    timeout_s: float
+    _found: dict[tuple[AskedSide, tuple[Trial, ...]], Fault | None] = field(default_factory=dict)
+
+    def fault(self, case: Case, asked: AskedSide) -> Fault | None:
+        """Why a side is not to be timed on cases of this kind; None where it is."""
+        if is_own(asked.kernel):
+            return None
+        key = asked, make_trials(case, asked.kernel)
+        if key not in self._found:
+            self._found[key] = find_fault(self.worker, case, asked, self.timeout_s)
+        return self._found[key]
+
+
+def find_fault(worker: Worker, case: Case, asked: AskedSide, timeout_s: float) -> Fault | None:
+    """What is wrong with a side on the trials before a case; None where nothing is. A worker may die of it."""
+    request = {"do": "trial", "case": case.to_fields(), "models": case.models, "side": asked.to_json()}
+    for place, trial in enumerate(make_trials(case, asked.kernel)):
         try:
             answer = worker.ask({**request, "place": place}, timeout_s)
         except WorkerDied as death:
             answer = {"status": "error", "reason": str(death)}
-        if answer["status"] in (PEER_FAULTS if kernel.peer else FAULTS):
+        if answer["status"] in (PEER_FAULTS if asked.kernel.peer else FAULTS):
             lengths = ", ".join(map(str, trial.lengths))
             return Fault(answer["status"], f"not timed: on a small ragged batch (kv_lens {lengths}) {answer['reason']}")
     return None
 
 
-def attempt(runner: Runner, trial: Trial, kernel: Kernel) -> Mapping[str, str]:
-    """The status and reason of a kernel on a trial: bound, called and checked, without a time."""
+def attempt(runner: Runner, trial: Trial, asked: AskedSide) -> Mapping[str, str]:
+    """The status and reason of a side on a trial: bound, called and checked, without a time."""
     try:
-        runner.require(kernel)
-        runner.bind(kernel, runner.prepare(trial))
+        runner.require(asked.kernel)
+        with asked.imports():
+            asked.source_file()
+            runner.bind(asked.kernel, runner.prepare(trial))
     except Exception as error:
         found = runner.outcome(error)
         return {"status": found["status"], "reason": found["reason"]}

@@ -66,10 +66,11 @@ def _serve(runner: Runner, request: Mapping[str, Any], announce: Callable[[str],
         base, *candidates = map(AskedSide.from_json, request["sides"])
         pairs = interleave(runner, case, base, candidates, plan_from_json(request["plan"]), announce)
         return {"pairs": [pair.to_json() for pair in pairs], "spoiled": runner.spoiled}
-    kernel = find_kernel(request["kernel"])
     if request["do"] == "trial":
-        return {**attempt(runner, make_trials(case, kernel)[request["place"]], kernel), "spoiled": runner.spoiled}
-    record = runner.run(case, kernel)
+        asked = AskedSide.from_json(request["side"])
+        trial = make_trials(case, asked.kernel)[request["place"]]
+        return {**attempt(runner, trial, asked), "spoiled": runner.spoiled}
+    record = runner.run(case, find_kernel(request["kernel"]))
     return {"record": record.to_json(), "spoiled": runner.spoiled}
 
 

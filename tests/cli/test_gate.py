@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mlabench.cli.device_state import load_warnings, worker_fingerprint
+from mlabench.cli.device_state import INTERPRETED, device_warnings, worker_fingerprint
 from mlabench.cli.gate import gate
 from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.fingerprint import cpu_name
@@ -406,10 +406,17 @@ def test_a_dry_run_refuses_what_it_does_not_use(others: tuple[str, ...], words: 
     assert words in str(result.exception)
 
 
+def test_an_interpreted_triton_is_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert device_warnings("cuda") == (INTERPRETED,)
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    assert device_warnings("cuda") == ()
+
+
 def test_a_busy_cpu_is_remarked_and_a_gpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0), raising=False)
-    (line,) = load_warnings("cpu")
+    (line,) = device_warnings("cpu")
     assert line.endswith("stop what else computes here, or expect wide intervals")
-    assert load_warnings("cuda") == ()
+    assert device_warnings("cuda") == ()
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
-    assert load_warnings("cpu") == ()
+    assert device_warnings("cpu") == ()

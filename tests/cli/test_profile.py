@@ -1,6 +1,7 @@
 """`mlabench profile`: the trace with its ranges, the one case and the one kernel, and ncu's command."""
 
 import json
+import signal
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -126,6 +127,19 @@ def test_ncu_is_given_this_very_point() -> None:
     assert own == ["mlabench", "profile", *asked, "--seed", "3", "--calls", "1", "--no-trace"]
     stored = ncu_command(replace(ASKED, case="abc", run=Path("runs/one"), axes=(), models=()), job)
     assert stored[stored.index("profile") + 1 :][:3] == ["abc", "--run", "runs/one"]
+
+
+def test_a_kernel_that_leaves_is_one_that_could_not_run(folder: Path) -> None:
+    done = run("profile", *SMALL, "--kernel", "leaving", "-o", str(folder / "trace.json"), faulty_kernels=True)
+    assert done.returncode == 6
+    assert "error: the kernel called for the end of the process" in done.stdout
+
+
+def test_a_crash_says_where(folder: Path) -> None:
+    done = run("profile", *SMALL, "--kernel", "segmented", "-o", str(folder / "trace.json"), faulty_kernels=True)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert "faulty_kernels.py" in done.stderr
 
 
 def test_a_wrong_kernel_is_told_and_its_trace_is_there(folder: Path) -> None:

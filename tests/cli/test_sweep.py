@@ -45,6 +45,11 @@ def test_every_variant_and_form_is_measured_and_checked(tmp_path: Path) -> None:
     assert "[12/12]" in done.stderr
 
 
+def test_one_point_is_one_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, *DRY_RUN, "-a", "kv_len=70", "-a", "num_q_heads=4", "-a", "variant=mla") == 0
+    assert "1 point on" in capsys.readouterr().out
+
+
 def test_decode_and_prefill_are_measured_in_one_sweep_and_reported_apart(tmp_path: Path) -> None:
     out = tmp_path / "run"
     axes = ("-a", "phase=decode,prefill", "-a", "variant=gqa,mla", "-a", "form=absorbed,recompute")

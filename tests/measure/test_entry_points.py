@@ -90,6 +90,7 @@ def test_a_target_that_is_no_function_says_so(install: Install) -> None:
         (GOOD.replace('("cpu",)', '("gpu",)'), "its devices ('gpu',) are no tuple of cuda and cpu"),
         (GOOD.replace('("cpu",)', "()"), "its devices () are no tuple"),
         (GOOD.replace(":bind", ""), "its target 'own_package' is no module:function"),
+        (GOOD.replace('"own_package:bind"', "print"), "its target <built-in function print> is no module:function"),
     ],
 )
 def test_a_broken_one_stops_only_who_names_it(install: Install, text: str, reason: str) -> None:

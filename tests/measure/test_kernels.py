@@ -127,6 +127,13 @@ def test_names_of_nothing_are_refused_with_the_near_ones() -> None:
         check_selection(["torch", "tritn"])
 
 
+def test_several_names_in_one_are_told_apart() -> None:
+    with pytest.raises(UsageError, match="did you mean triton and mla_decode_torch, each named by itself"):
+        check_selection(["triton, mla_decode_torch"])
+    with pytest.raises(UsageError, match="did you mean mla_decode_torch or "):
+        check_selection(["tritn,mla_decode_torch"])
+
+
 def test_every_kernel_has_its_own_name_and_a_target() -> None:
     rows = (*KERNELS, *PEERS)
     assert len({kernel.name for kernel in rows}) == len(rows)

@@ -65,7 +65,8 @@ def test_torch_kernels_pass_the_check_on_every_contract(axes: dict[str, object])
         ("remembering", "incorrect", "the timed call's relative error 2 is over 0.004"),
         ("nonsense", "error", "ValueError: Out of range float values are not JSON compliant"),
         ("drifting", "incorrect", "the timed call's relative error 0.02"),
-        ("raising", "error", "ValueError: this kernel always fails, in bind_raising (faulty_kernels.py, line 147)"),
+        ("drifting", "incorrect", "right in the first call, wrong in later ones, whose inputs hold other values"),
+        ("raising", "error", "ValueError: this kernel always fails (in bind_raising, faulty_kernels.py line "),
         ("hungry", "oom", "no room"),
         ("narrow", "unsupported", "only 17 heads"),
         ("absent", "unavailable", "a_package_that_is_not_there is not installed: pip install"),
@@ -163,6 +164,17 @@ def test_a_kernel_that_reads_unused_slots_is_given_finite_ones_and_the_record_sa
     assert record.kernel_config == {"unused_slots": "finite"}
     # The inputs are the same ones, and for the next kernel they hold NaN again.
     assert runner.run(case, reading).status == "incorrect"
+
+
+def test_a_bind_that_returns_no_callable_is_told() -> None:
+    forgetful = Kernel("forgetful", "mine", "mla_absorbed", f"{__name__}:bind_forgetful", ("cpu",))
+    record = Runner("cpu", FakeTimer((5.0,))).run(small_case(), forgetful)
+    returned = f"{__name__}:bind_forgetful returned NoneType, and not a callable that launches the work"
+    assert (record.status, record.reason) == ("error", returned)
+
+
+def bind_forgetful(**_: torch.Tensor) -> None:
+    return None
 
 
 def bind_reading(**tensors: torch.Tensor) -> Callable[[], None]:

@@ -114,13 +114,34 @@ def _die(worker: Worker) -> None:
 
 def test_every_pair_is_stored_with_a_manifest(tmp_path: Path) -> None:
     path, told = tmp_path / "run", list[Pair]()
-    matchups = [matchup(RIGHT, RIGHT), matchup("wrong", RIGHT)]
+    matchups = [matchup(RIGHT, RIGHT), matchup("slow", RIGHT)]
     pairs = run_side_by_side(path, CONFIG, matchups, PLAN, lambda _: None, told.append)
     assert list(load_pairs(path)) == list(pairs) == told
-    assert [pair.base.status for pair in pairs] == ["ok", "incorrect"]
+    assert [pair.base.status for pair in pairs] == ["ok", "ok"]
     manifest = load_run(path).manifest
     assert manifest.fingerprint.device == "cpu"
     assert manifest.config["interleaved"]["plan"]["looks"] == [6]
+
+
+def test_a_side_that_fails_its_trial_is_not_timed(tmp_path: Path) -> None:
+    even = make_cases({"num_q_heads": (4,), "kv_len": (64, 128)})
+    matchups = [replace(matchup(RIGHT, "uneven", "slow", "segmented"), case=case) for case in even]
+    pairs = run_side_by_side(tmp_path / "run", CONFIG, matchups, PLAN, lambda _: None, lambda _: None)
+    assert [pair.candidate.kernel for pair in pairs] == ["uneven", "slow", "segmented"] * 2
+    assert [pair.candidate.status for pair in pairs] == ["incorrect", "ok", "error"] * 2
+    assert [len(pair.blocks) for pair in pairs] == [0, 6, 0] * 2
+    started = "not timed: on a small ragged batch (kv_lens 193, 1, 33) "
+    assert all(pair.candidate.reason.startswith(started) for pair in pairs if not pair.blocks)
+
+
+def test_nothing_is_timed_against_a_base_that_fails_its_trial(tmp_path: Path) -> None:
+    sides = [replace(matchup("uneven", RIGHT, "uneven"), case=make_cases({"num_q_heads": (4,), "kv_len": (64,)})[0])]
+    pairs = run_side_by_side(tmp_path / "run", CONFIG, sides, PLAN, lambda _: None, lambda _: None)
+    assert [(pair.base.status, pair.candidate.status) for pair in pairs] == [
+        ("incorrect", None),
+        ("incorrect", "incorrect"),
+    ]
+    assert list(load_pairs(tmp_path / "run")) == list(pairs)
 
 
 def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mlabench.measure.isolation import Worker, WorkerSetup
 from mlabench.measure.kernels import PEERS, find_kernel, kernels_for
 from mlabench.measure.plan import make_points
 from mlabench.measure.runner import Runner
+from mlabench.measure.sides import AskedSide
 from mlabench.measure.sweep import open_sweep, run_sweep
 from mlabench.measure.timing.fake import FakeTimer
 from mlabench.measure.trial import EMPTY, LENGTHS, MAX_PAGE_SIZE, attempt, find_fault, make_trials
@@ -33,7 +34,8 @@ class AskedWorker(NearWorker):
     asked: list[tuple[str, str]]
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> Mapping[str, Any]:
-        self.asked.append((request["do"], request.get("kernel", "")))
+        kernel = request["side"]["kernel"] if request["do"] == "trial" else request.get("kernel", "")
+        self.asked.append((request["do"], kernel))
         return super().ask(request, timeout_s)
 
 
@@ -68,7 +70,7 @@ def test_the_suites_own_kernels_pass_it(phase: str, q_len: int) -> None:
         (kernel,) = kernels_for(case, "cpu")
         for trial in make_trials(case, kernel):
             runner = Runner("cpu", FakeTimer((1.0,)))
-            assert attempt(runner, trial, kernel) == {"status": "ok", "reason": ""}
+            assert attempt(runner, trial, AskedSide(kernel)) == {"status": "ok", "reason": ""}
 
 
 def test_it_is_of_the_cases_kind_and_small() -> None:
@@ -102,8 +104,8 @@ def test_peers_are_given_no_empty_request() -> None:
 
 def test_a_peer_is_stopped_by_a_wrong_output_alone(worker: Worker) -> None:
     raising, uneven = (replace(find_kernel(name), peer=True) for name in ("raising", "uneven"))
-    assert find_fault(worker, CASE, raising, 120) is None
-    fault = find_fault(worker, CASE, uneven, 120)
+    assert find_fault(worker, CASE, AskedSide(raising), 120) is None
+    fault = find_fault(worker, CASE, AskedSide(uneven), 120)
     assert fault is not None
     assert fault.status == "incorrect"
 
@@ -147,11 +149,11 @@ def test_the_suites_own_are_not_tried(tmp_path: Path, asked: list[tuple[str, str
 
 
 def test_one_that_kills_its_process_is_not_timed(worker: Worker) -> None:
-    fault = find_fault(worker, CASE, find_kernel("segmented"), 120)
+    fault = find_fault(worker, CASE, AskedSide(find_kernel("segmented")), 120)
     assert fault is not None
     assert fault.status == "error"
     assert "(kv_lens 193, 1, 33) the worker process died (SIGSEGV): Segmentation fault in string_at" in fault.reason
-    assert find_fault(worker, CASE, find_kernel("slow"), 120) is None
+    assert find_fault(worker, CASE, AskedSide(find_kernel("slow")), 120) is None
 
 
 @pytest.mark.gpu
@@ -165,5 +167,5 @@ def test_the_suites_kernels_pass_it_on_a_gpu(phase: str) -> None:
     for case in cases:
         for kernel in kernels_for(case, "cuda", ["triton", "gluon", "chosen", "torch"]):
             for trial in make_trials(case, kernel):
-                found = attempt(Runner("cuda", FakeTimer((1.0,))), trial, kernel)
+                found = attempt(Runner("cuda", FakeTimer((1.0,))), trial, AskedSide(kernel))
                 assert found["status"] in ("ok", "unsupported"), f"{kernel.name}, {case.label}: {found}"

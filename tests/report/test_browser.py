@@ -27,6 +27,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
 
+CASE = make_case(kv_len=1024)
+
 LATENCY = "report.views[0].charts.find((chart) => chart.id === 'view0-latency').plots[0]"
 
 
@@ -230,6 +232,15 @@ def test_words_are_not_looked_for_in_the_lines(opened: Opened) -> None:
     opened.page.fill("#filter", shape)
     assert opened.page.inner_text("#count") == "0 of 451 shown"
     opened.page.fill("#filter", "")
+
+
+def test_a_long_reason_takes_few_lines(browser: Any, tmp_path: Path) -> None:
+    reason = "not timed: on a small ragged batch (kv_lens 193, 1, 33) " + "ValueError: what went wrong " * 3
+    records = [make_record(CASE, device="cpu"), make_record(CASE, "other", status="error", reason=reason)]
+    (path,) = write_report([make_run(tmp_path, records, "cpu")], tmp_path / "report", ["html"])
+    rows = "Array.from(document.querySelectorAll('#records tbody tr'), (row) => row.offsetHeight)"
+    measured, failed = open_page(browser, path).page.evaluate(rows)
+    assert measured < failed < 4 * measured
 
 
 def test_what_makes_a_record_doubtful_stands_in_its_row(browser: Any, tmp_path: Path) -> None:

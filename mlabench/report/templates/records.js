@@ -1,5 +1,7 @@
 // The table of all records: sorted and filtered as numbers, drawn as far as one looks.
 const STEP = 100;
+// A note of more letters gets a wider column, so that its row is not many lines high.
+const LONG_NOTE = 60;
 const table = document.getElementById("records");
 const more = document.getElementById("more");
 const { rows: recordCount, shown, columns } = data.records;
@@ -19,6 +21,7 @@ function drawMore() {
     shown.forEach(([, , isNumber, isDrawn], place) => {
       const cell = element("td", {}, isDrawn ? samplesLine(row) : textOf(shownColumns[place], row));
       if (isNumber) cell.className = "number";
+      else if (cell.textContent.length > LONG_NOTE) cell.className = "long";
       line.append(cell);
     });
     return line;
