@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlabench.cases.grouped import Grouped
@@ -170,20 +171,7 @@ class Case:
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """Every tensor of one call."""
-        if self.scope == "layer":
-            from mlabench.cases.layer import layer_specs
-
-            return layer_specs(self.core, self.dims, self.variant.form)
-        packed = self.phase == "prefill"
-        queries = (self.new_tokens,) if packed else (self.batch, self.q_len)
-        starts = (TensorSpec("q_starts", (self.batch + 1,), "int32", "table"),) if packed else ()
-        return (
-            *self.variant.tensors(queries, self.num_pages, self.page_size, self.dtype),
-            TensorSpec("lse", (*queries, self.variant.num_q_heads), "float32", "output"),
-            TensorSpec(BLOCK_TABLE, (self.batch, self.max_pages_per_request), "int32", "table"),
-            TensorSpec("kv_lens", (self.batch,), "int32", "table"),
-            *starts,
-        )
+        return _specs(self)
 
     @property
     def cached_tokens(self) -> int:
@@ -260,3 +248,22 @@ def own_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     elif VARIANTS[name] is Grouped:
         own.remove("q_lora_rank")
     return {key: value for key, value in flat.items() if key in own}
+
+
+@lru_cache(maxsize=64)
+def _specs(case: Case) -> tuple[TensorSpec, ...]:
+    """Every number of a case that is summed up asks for them in turn."""
+    if case.scope == "layer":
+        from mlabench.cases.layer import layer_specs
+
+        return layer_specs(case.core, case.dims, case.variant.form)
+    packed = case.phase == "prefill"
+    queries = (case.new_tokens,) if packed else (case.batch, case.q_len)
+    starts = (TensorSpec("q_starts", (case.batch + 1,), "int32", "table"),) if packed else ()
+    return (
+        *case.variant.tensors(queries, case.num_pages, case.page_size, case.dtype),
+        TensorSpec("lse", (*queries, case.variant.num_q_heads), "float32", "output"),
+        TensorSpec(BLOCK_TABLE, (case.batch, case.max_pages_per_request), "int32", "table"),
+        TensorSpec("kv_lens", (case.batch,), "int32", "table"),
+        *starts,
+    )

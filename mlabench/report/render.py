@@ -70,7 +70,7 @@ def _png(figure: "Figure") -> bytes:
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png")
+    figure.savefig(full, format="png", pil_kwargs={"compress_level": 1})
     Image.open(full).convert("RGB").quantize(PNG_COLOURS).save(small, format="png", optimize=True)
     return small.getvalue()
 
