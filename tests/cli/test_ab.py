@@ -237,6 +237,7 @@ def test_the_help_names_the_defaults(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_the_gates_help_names_the_defaults(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert call(monkeypatch, "gate", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert f"with --ab {', '.join(f'{least} on {device}' for device, (least, _) in LEAST_EFFECTS.items())}" in text
