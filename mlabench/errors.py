@@ -44,6 +44,11 @@ class NothingMeasuredError(UsageError):
     exit_code = ExitCode.NOTHING_MEASURED
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; empty where it has none."""
+    return next(iter(str(error).strip().splitlines()), "")
+
+
 def near_names(name: str, known: Iterable[str]) -> str:
     """A clause that suggests the known names closest to `name`, or lists them all when none is close."""
     names = sorted(known)

@@ -4,7 +4,7 @@ Stored units: microseconds, bytes, FLOP (a count), bytes/s, FLOP/s, watts, joule
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NOT_MEASURED = "–"
 
@@ -152,6 +152,13 @@ def format_latency_range(low_us: float | None, high_us: float | None) -> str:
 def format_exact(count: int) -> str:
     """A count to its last digit: `4,294,967,296`."""
     return f"{count:,}"
+
+
+def format_some(texts: Iterable[object], most: int, between: str = ", ", word: str = "and") -> str:
+    """The first so many of them, and how many more there are."""
+    every = list(map(str, texts))
+    more = f" {word} {len(every) - most} more" if len(every) > most else ""
+    return between.join(every[:most]) + more
 
 
 def format_tokens(tokens: float) -> str:

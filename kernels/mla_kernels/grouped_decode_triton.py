@@ -247,11 +247,12 @@ def default_config(
         # two programs an SM, each with fewer buffers, hide each other's start and end
         num_stages, num_splits = min(num_stages, 3), 1
     elif programs >= 1.5 * num_sms or (block_m == 64 and max(qk_dim, v_dim) <= 128):
+        # two of these fit an SM too
         num_splits = max(1, 2 * num_sms * batch // programs)
     else:
         num_splits = max(1, num_sms * batch // programs)
     config = {
-        "block_m": block_m, "block_n": block_n, "num_warps": max(4, block_m // 16),
+        "block_m": block_m, "block_n": block_n, "num_warps": 4,
         "num_stages": num_stages, "swap": swap, "num_splits": num_splits,
     }  # fmt: skip
     while config["num_stages"] > 2 and shared_bytes(config, qk_dim, v_dim, itemsize) > shared_limit:

@@ -10,6 +10,7 @@ from mlabench.measure.kernels import all_kernels
 from mlabench.measure.layers import LAYER_MODULE
 from mlabench.measure.side_by_side import Matchup
 from mlabench.measure.sources import folder_of, package_of
+from mlabench.units import format_some
 
 LAYER_CASES = "-a scope=layer"
 """What runs the parts of a layer, which no kernel of the table imports."""
@@ -30,13 +31,8 @@ class Changes:
         """The line that names them; empty where every file that differs is run."""
         if not self.unrun:
             return ""
-        files = [f"{file} ({_first(MOST_USERS, users)})" for file, users in self.unrun]
-        return f"differs from the base, and no point runs it: {_first(MOST_FILES, files)}"
-
-
-def _first(most: int, names: Sequence[str]) -> str:
-    left = len(names) - most
-    return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
+        files = [f"{file} ({format_some(users, MOST_USERS)})" for file, users in self.unrun]
+        return f"differs from the base, and no point runs it: {format_some(files, MOST_FILES)}"
 
 
 def find_changes(matchups: Sequence[Matchup], ran: Collection[Matchup]) -> Changes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mlabench.cli import options
+from mlabench.cli.show import warn
 
 if TYPE_CHECKING:
     from mlabench.records.store import Run
@@ -46,7 +47,7 @@ def claims(
     told = {name for one in judged for name in one.runs}
     for path, run in zip(paths, runs, strict=True):
         if run.name not in told:
-            typer.echo(f"mlabench: warning: {path} tells nothing that a claim takes", err=True)
+            warn(f"{path} tells nothing that a claim takes")
     if written == "json":
         typer.echo(to_json(judged), nl=False)
     elif written == "md":
@@ -64,5 +65,5 @@ def _load(path: Path) -> "Run":
 
     run = load_run(path)
     for warning in run.warnings:
-        typer.echo(f"mlabench: warning: {warning}", err=True)
+        warn(warning)
     return run

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mlabench.cli.show import warn
 from mlabench.errors import NothingMeasuredError, UsageError
 
 FORMAT_HELP = "One of csv, json, parquet, md; by default what the name of --output ends in, else csv."
@@ -35,7 +36,7 @@ def export(
         raise UsageError("parquet is binary and needs a file: add -o FILE.parquet")
     loaded = load_run(run)
     for warning in loaded.warnings:
-        typer.echo(f"mlabench: warning: {warning}", err=True)
+        warn(warning)
     if not loaded.records:
         raise NothingMeasuredError(f"{loaded.name}: there are no records to export")
     content = export_bytes(loaded, kind)

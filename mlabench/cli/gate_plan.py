@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cli.ab_changes import find_changes
 from mlabench.cli.ab_steps import Asked, blind_spot, match_commit, resolve_asked
 from mlabench.cli.device_state import device_warnings, worker_fingerprint
-from mlabench.cli.show import print_table
+from mlabench.cli.show import print_table, warn
 from mlabench.cli.sweep_steps import resolve
 from mlabench.machine.detect import device_name
 from mlabench.measure.side_by_side import checkouts
@@ -56,4 +54,4 @@ def plan_stored(asked: Asked, named: Sequence[Path]) -> None:
 
 def _warn(lines: Sequence[str]) -> None:
     for line in filter(None, lines):
-        typer.echo(f"mlabench: warning: {line}", err=True)
+        warn(line)

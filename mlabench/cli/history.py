@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlabench.cli import options
+from mlabench.cli.show import warn
 
 if TYPE_CHECKING:
     from mlabench.history.series import Gathered
@@ -65,7 +66,7 @@ def history(
     runs = folder or find_project().runs_folder
     gathered = gather(runs, kernel or (), where or "")
     for warning in gathered.warnings:
-        typer.echo(f"mlabench: warning: {warning}", err=True)
+        warn(warning)
     if not gathered.series:
         raise NothingMeasuredError(
             f"no point was measured in two comparable sweeps of the {gathered.runs} under {runs}: "

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mlabench.cli import options
-from mlabench.cli.show import print_table
+from mlabench.cli.show import print_table, warn
 from mlabench.errors import UsageError, near_names
 from mlabench.units import (
     NOT_MEASURED,
@@ -151,7 +151,7 @@ def _runs(folder: Path | None = None) -> list[Row]:
     where = folder or find_project().runs_folder
     runs, complaints = list_runs(where)
     for complaint in complaints:
-        typer.echo(f"mlabench: warning: {complaint}", err=True)
+        warn(complaint)
     if not runs:
         raise UsageError(f"there is no run in {where}: name another folder, or make one with `mlabench sweep`")
     return [run.to_json() for run in runs]

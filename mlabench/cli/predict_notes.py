@@ -1,19 +1,18 @@
 """What is said beside a prediction: of what was left out, of what no GPU can hold, and of what no run measured."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
-
-import typer
 
 from mlabench.cases.axes import Value
 from mlabench.cases.case import Case
+from mlabench.cli.show import warn
 from mlabench.predict.capacity import DEFAULT_RESERVE
 from mlabench.predict.crossovers import variant_name
 from mlabench.predict.presets import Model
 from mlabench.predict.room import TooLarge
 from mlabench.predict.rows import Point, lacks_gqa
-from mlabench.units import format_bytes, format_exact, format_percent
+from mlabench.units import format_bytes, format_exact, format_percent, format_some
 
 if TYPE_CHECKING:
     from mlabench.predict.calibrate import Calibration
@@ -34,7 +33,7 @@ def tell_left_out(models: Sequence[Model], axes: Mapping[str, Sequence[Value]]) 
     """Name the models that have no GQA among the variants asked for."""
     if names := [str(model.name) for model in models if lacks_gqa(model, axes)]:
         hint = "8 KV heads do not split its heads evenly, give -a num_kv_heads"
-        typer.echo(f"mlabench: warning: no gqa of {', '.join(names)}: {hint}", err=True)
+        warn(f"no gqa of {', '.join(names)}: {hint}")
 
 
 def tell_not_held(points: Sequence[Point]) -> None:
@@ -44,7 +43,7 @@ def tell_not_held(points: Sequence[Point]) -> None:
         model = f"{point.model.name} " if point.model.name else ""
         by_format.setdefault(point.held_in, {})[model + _attention(point)] = None
     for name, left_out in by_format.items():
-        typer.echo(f"mlabench: warning: --cache-format {name} does not hold {_some(left_out)}: left out", err=True)
+        warn(f"--cache-format {name} does not hold {format_some(left_out, MOST_NAMED)}: left out")
 
 
 def _attention(point: Point) -> str:
@@ -60,7 +59,7 @@ def print_too_large(
     """Say in one line whose weights leave no room on a GPU: such a row is of a machine that cannot be."""
     of_models = {(large.model, large.gpu): large for large in reversed(found)}
     if of_models:
-        shares = _some(map(_share, reversed(of_models.values())), "; ")
+        shares = format_some(map(_share, reversed(of_models.values())), MOST_NAMED, "; ")
         print(f"No room beside the weights and {format_percent(reserve)} in reserve: {shares}. {mend}")
 
 
@@ -85,18 +84,11 @@ def tell_beyond(calibration: "Calibration", cases: Sequence[Case]) -> None:
             if not least <= size(case) <= most:
                 beyond.setdefault(f"{name} {{}} (it has {_span(least, int(most))})", {})[size(case)] = None
     if beyond:
-        told = "; ".join(text.format(_some(map(format_exact, sizes))) for text, sizes in beyond.items())
-        typer.echo(
-            f"mlabench: warning: beyond what {calibration.run} measured, where its intervals may be too narrow: {told}",
-            err=True,
+        told = "; ".join(
+            text.format(format_some(map(format_exact, sizes), MOST_NAMED)) for text, sizes in beyond.items()
         )
+        warn(f"beyond what {calibration.run} measured, where its intervals may be too narrow: {told}")
 
 
 def _span(least: int, most: int) -> str:
     return f"{format_exact(least)} alone" if least == most else f"{format_exact(least)} to {format_exact(most)}"
-
-
-def _some(texts: Iterable[str], between: str = ", ") -> str:
-    named = list(texts)
-    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-    return between.join(named[:MOST_NAMED]) + more

@@ -14,6 +14,7 @@ from mlabench.cli.predict_columns import print_rows
 from mlabench.cli.predict_crossovers import show_crossovers, show_latency_crossovers, show_measured_crossovers
 from mlabench.cli.predict_notes import print_too_large, tell_beyond, tell_left_out, tell_not_held
 from mlabench.cli.project import find_project
+from mlabench.cli.show import warn
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
 from mlabench.predict.crossovers import find_crossovers
@@ -186,7 +187,7 @@ def gpus_and_calibration(asked: Chosen) -> "tuple[tuple[Gpu, ...], Calibration |
 
     measured = load_run(run_path)
     for warning in measured.warnings:
-        typer.echo(f"mlabench: warning: {warning}", err=True)
+        warn(warning)
     own = gpu_of_device(measured.manifest.fingerprint.device_name, file)
     gpus = choose_gpus(names, file) if names else (own,)
     calibration = calibrate(measured, own)

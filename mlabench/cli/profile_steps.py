@@ -16,6 +16,7 @@ from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cases.case import Case
 from mlabench.cli.outputs import check_targets
 from mlabench.cli.project import find_project
+from mlabench.cli.show import warn
 from mlabench.cli.sweep_steps import resolve
 from mlabench.errors import ExitCode, UsageError
 from mlabench.measure.config import SweepConfig
@@ -73,7 +74,7 @@ def run_profile(asked: Asked) -> None:
         print(f"{path}: {', '.join(spans)}" if spans else path)
     _tell(traced.record)
     if traced.lacks_kernels:
-        typer.echo(f"mlabench: warning: {LACKS_KERNELS}", err=True)
+        warn(LACKS_KERNELS)
     if job.device == "cuda" and shutil.which("ncu"):
         print(f"hardware counters: {shlex.join(ncu_command(asked, job))}")
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import typer
+
 from mlabench.units import format_seconds
 
 if TYPE_CHECKING:
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 200
 """Columns of a table that goes to a pipe or file."""
+
+
+def warn(text: str) -> None:
+    """Tell on stderr what the user should know of, and that the command goes on."""
+    typer.echo(f"mlabench: warning: {text}", err=True)
 
 
 class Progress(Protocol):

@@ -16,7 +16,7 @@ from mlabench.cases.grid import DEFAULT_SHAPE
 from mlabench.cases.models import preset_shape
 from mlabench.cli.device_state import device_warnings
 from mlabench.cli.project import Project, find_project
-from mlabench.cli.show import print_table, progress
+from mlabench.cli.show import print_table, progress, warn
 from mlabench.errors import ExitCode, UsageError
 from mlabench.machine.detect import choose_device, device_name
 from mlabench.measure.config import SweepConfig, load_config
@@ -69,7 +69,7 @@ def run(
     points = make_points(asked, asked.device)
     if not asked.kernel:
         for reason in broken_entry_points().values():
-            typer.echo(f"mlabench: warning: {reason}; its kernel is left out", err=True)
+            warn(f"{reason}; its kernel is left out")
     if dry_run:
         _print_plan(points, asked)
         return
@@ -121,7 +121,7 @@ def _check_models(names: Sequence[str]) -> None:
 def _stored_config(path: Path) -> SweepConfig:
     run = load_sweep(path)
     for warning in run.warnings:
-        typer.echo(f"mlabench: warning: {warning}", err=True)
+        warn(warning)
     stored = SweepConfig.from_json(run.manifest.config)
     choose_device(stored.device)
     return stored
@@ -140,7 +140,7 @@ def _measure(path: Path, config: SweepConfig, points: Sequence[Point], *, resume
     if not talk.quiet:
         typer.echo(f"mlabench: {format_points(len(points))} on the {config.device} device{begin}", err=True)
     for warning in device_warnings(config.device):
-        typer.echo(f"mlabench: warning: {warning}", err=True)
+        warn(warning)
     tell = _whole_line if talk.verbose else _line
     try:
         with (
@@ -214,7 +214,7 @@ def _summarise(path: Path) -> None:
         rows = [(record.status, _name(record.case), record.kernel, record.reason) for record in problems]
         print_table(("status", "case", "kernel", "reason"), rows)
     for warning in run.warnings:
-        typer.echo(f"mlabench: warning: {warning}", err=True)
+        warn(warning)
     print(f"{path}: " + ", ".join(f"{count} {status}" for status, count in counts.most_common()))
     print(f"next: mlabench report {path}")
     if counts["incorrect"]:

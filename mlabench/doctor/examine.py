@@ -14,6 +14,7 @@ from mlabench.doctor.kernels import examine_kernels
 from mlabench.doctor.machine import examine_machine
 from mlabench.doctor.second_opinions import examine_second_opinions
 from mlabench.doctor.timer import examine_timer
+from mlabench.errors import first_line
 from mlabench.machine.fingerprint import DeviceKind, take_fingerprint, usable_cpus
 from mlabench.machine.provenance import take_provenance
 
@@ -116,8 +117,7 @@ def _examine(section: Section, examination: Examination) -> Examined:
     except Exception as error:
         # Whatever breaks a section is itself a finding, and the others are still worth having.
         traceback.print_exc()
-        text = str(error).strip().splitlines()
-        what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+        what = f"{type(error).__name__}: {first_line(error) or 'no message'}"
         findings = (Finding(section.name, "bad", f"the examination broke off: {what}", "see the traceback above"),)
     return Examined(section, time.perf_counter() - start, findings)
 

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlabench.errors import UsageError
+from mlabench.errors import UsageError, first_line
 from mlabench.machine.fingerprint import usable_cpus
 from mlabench.machine_code.archs import Arch, ctas_an_sm, misfit
 from mlabench.machine_code.configurations import CONFIGURATIONS, Configuration
@@ -200,7 +200,7 @@ def _failure(error: BaseException) -> tuple[Status, str]:
     if "meta tensor" in str(error):
         return "unsupported", READS_VALUES
     if isinstance(error, NotImplementedError):
-        return "unsupported", next(iter(str(error).strip().splitlines()), "")
+        return "unsupported", first_line(error)
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [""]

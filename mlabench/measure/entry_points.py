@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from mlabench.errors import UsageError
+from mlabench.errors import UsageError, first_line
 from mlabench.measure.kernel import Kernel
 from mlabench.measure.sources import folder_of, package_of, sources_digest
 
@@ -54,8 +54,7 @@ def _load(entry: EntryPoint, taken: Collection[str]) -> tuple[Kernel | None, str
     try:
         kernel = entry.load()
     except Exception as error:
-        text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return None, f"{place} does not load: {text}; mend or uninstall it"
+        return None, f"{place} does not load: {first_line(error) or type(error).__name__}; mend or uninstall it"
     if not isinstance(kernel, Kernel):
         return None, f"{place} is no mlabench.measure.kernels.Kernel"
     if kernel.name in taken:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mlabench.errors import first_line
 from mlabench.measure.inputs import UNUSED_PAGE_ID
 
 MEANINGS = (
@@ -24,7 +25,7 @@ NOT_THE_KERNELS = ("mlabench", "torch", "triton", "numpy")
 
 def describe_failure(error: Exception) -> dict[str, Any]:
     """The status and reason of a point whose kernel raised this."""
-    text = next(iter(str(error).strip().splitlines()), "")
+    text = first_line(error)
     if isinstance(error, NotImplementedError):
         return {"status": "unsupported", "reason": text or "the kernel does not do this shape"}
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):

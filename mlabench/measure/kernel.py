@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mlabench.errors import UsageError, near_names
+from mlabench.errors import UsageError, first_line, near_names
 from mlabench.measure.check import REFERENCES
 
 Launch = Callable[[], None]
@@ -71,7 +71,7 @@ class Kernel:
         try:
             return "" if callable(self.load()) else f"its target {self.target} is not callable: name a function"
         except Exception as error:
-            text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            text = first_line(error) or type(error).__name__
             return f"its target {self.target} does not load: {text}; mend the target or its module"
 
     def load(self) -> Bind:

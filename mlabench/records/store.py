@@ -13,6 +13,7 @@ from typing import IO, Any
 from mlabench.errors import UsageError
 from mlabench.records.manifest import Manifest
 from mlabench.records.record import Record
+from mlabench.units import format_some
 
 MANIFEST_NAME = "manifest.json"
 RECORDS_NAME = "records.jsonl"
@@ -94,8 +95,7 @@ def _no_run(path: Path) -> str:
     if path.is_file():
         return "it is a file; name the folder of a run"
     if within := find_runs(path) if path.is_dir() else ():
-        more = f" or {len(within) - MOST_NAMED} more" if len(within) > MOST_NAMED else ""
-        return f"it has no {MANIFEST_NAME}; within it are {', '.join(map(str, within[:MOST_NAMED]))}{more}: name one"
+        return f"it has no {MANIFEST_NAME}; within it are {format_some(within, MOST_NAMED, word='or')}: name one"
     folder = path.parent
     near = get_close_matches(path.name, [each.name for each in folder.glob("*") if is_run(each)], cutoff=0.75)
     if near and not path.exists():
