@@ -135,8 +135,8 @@ def _weigh(s, m, row_sum, scale_log2, token, kv_len, row0, HEADS: gl.constexpr, 
         visible = kv_len - q_len + 1 + row // HEADS
         s = gl.where(n[None, :] < visible[:, None], s, -float("inf"))
     top = gl.maximum(m, gl.max(s, 1) * scale_log2)
-    # whole steps, so that a fade is a power of two, exact in 16 bits
-    top = gl.where(top > m + LAZY, gl.ceil(top), m)
+    # from the first block's maximum in whole steps, so that a fade is a power of two, exact in 16 bits
+    top = gl.where(top > m + LAZY, gl.where(m > -1e29, m + gl.ceil(top - m), top), m)
     fade = gl.exp2(m - top)
     p = gl.exp2(s * scale_log2 - top[:, None])
     # all warps have read the rope columns that the weights replace

@@ -131,7 +131,7 @@ def _attend_requests(
                 if (i + 1) * _N > kv_len - Q_LEN + 1:
                     s = _hide(s, s_k.index(stage), i * _N, kv_len, row0, HEADS, Q_LEN, R)
                 top = gl.maximum(m, gl.max(s, 0) * scale_log2)
-                top = gl.where(top > m + LAZY, gl.ceil(top), m)
+                top = gl.where(top > m + LAZY, top, m)
                 fade = gl.exp2(m - top)
                 p = gl.exp2(s * scale_log2 - top[None, :])
                 s_p.store(p.to(s_p.dtype))

@@ -1,13 +1,13 @@
 """Splitting the cached tokens of a batch into equal parts, and merging what the parts computed.
 
-The KV blocks of all requests are laid end to end and cut into `num_splits` runs of equal length. Where lengths differ,
-a gap of `REQUEST_COST` follows each request, so that a run of many short requests has fewer blocks; where they do not,
-and at most a sixteenth of the runs is left out by it, every request gets as many. A run may end one request, cover
-others whole and begin a third. A request that lies within one run is finished there; every other run
-that touches it leaves a partial in slot `part + request`, which is unique because the next run either continues the
-request or moves on to a later one. Where giving every part the same number of whole requests makes the longest part at
-most a sixteenth longer, nothing is cut and nothing is left to merge. Lengths are read on the device, so a captured
-graph stays right when they change.
+The KV blocks of all requests are laid end to end and cut into `num_splits` runs. Where lengths differ, a gap of
+`REQUEST_COST` follows each request, so that a run of many short requests has fewer blocks, and the runs differ by at
+most one block; where they do not, all runs are equal but the last, and every request gets as many of them if that
+leaves out at most a sixteenth. A run may end one request, cover others whole and begin a third. A request that lies
+within one run is finished there; every other run that touches it leaves a partial in slot `part + request`, which is
+unique because the next run either continues the request or moves on to a later one. Where giving every part the same
+number of whole requests makes the longest part at most a sixteenth longer, nothing is cut and nothing is left to merge.
+Lengths are read on the device, so a captured graph stays right when they change.
 
 Partials: `part_out [num_splits + batch, rows, v_dim]` in the output's dtype, already divided by the part's own sum, and
 `part_lse [num_splits + batch, rows]` in float32, in base 2. Flash-Decoding (Dao et al., 2023) describes the merge;
@@ -22,13 +22,27 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_wait
 
-REQUEST_COST = tl.constexpr(4)
+REQUEST_COST = tl.constexpr(3)
 """What a part loses between two requests, in blocks."""
 
 
 @triton.jit
-def _plan(kv_lens, batch, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
-    """Blocks of each request, the gap behind it, length and whole requests of a part, and whether those are uncut."""
+def part_sizes(span, parts, alike):
+    """Blocks of a long part, and how many parts are long; those behind them have one block less."""
+    payload = tl.maximum((span + parts - 1) // parts, 1)
+    return payload, tl.where(alike, parts, span - (payload - 1) * parts)
+
+
+@triton.jit
+def part_start(part, payload, long_parts):
+    """Where a part starts."""
+    return part * payload - tl.maximum(part - long_parts, 0)
+
+
+@triton.jit
+def plan(kv_lens, batch, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
+    """Blocks of each request, the gap behind it, length of a long part, how many parts are long, whole requests of a
+    part, and whether those are uncut."""
     request = tl.arange(0, BATCH_P2)
     blocks = tl.cdiv(tl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)  # [BATCH_P2]
     total = tl.sum(blocks, 0)
@@ -38,10 +52,10 @@ def _plan(kv_lens, batch, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.conste
     gap = tl.where(alike, 0, REQUEST_COST)
     whole = num_splits // batch * batch
     parts = tl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
-    payload = tl.maximum(tl.cdiv(total + gap * batch, parts), 1)
+    payload, long_parts = part_sizes(total + gap * batch, parts, alike)
     together = tl.cdiv(batch, parts)
     uncut = together * most * 16 <= payload * 17
-    return request, blocks, gap, payload, together, uncut
+    return request, blocks, gap, payload, long_parts, together, uncut
 
 
 @triton.jit
@@ -58,11 +72,11 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
         base = 0
         gap = 0
     else:
-        request, blocks, gap, payload, together, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
+        request, blocks, gap, payload, long_parts, together, uncut = plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
         real = request < batch
         ends = tl.cumsum(blocks + gap, 0) - gap
-        start = part * payload
-        stop = start + payload
+        start = part_start(part, payload, long_parts)
+        stop = part_start(part + 1, payload, long_parts)
         first = tl.sum((real & (ends <= start)).to(tl.int32), 0)
         last = tl.sum((real & (ends - blocks < stop)).to(tl.int32), 0)
         base = tl.sum(tl.where(request < first, blocks + gap, 0), 0)
@@ -73,6 +87,23 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: tl.constexpr, BATCH_P
             stop = 1073741824
             base = 0
     return first, last, start, stop, base, gap
+
+
+@triton.jit
+def _part_at(place, payload, long_parts):
+    """The part that `place` lies in."""
+    ahead = long_parts * payload
+    long = place < ahead
+    return tl.where(long, place, place - ahead + long_parts * (payload - 1)) // tl.where(long, payload, payload - 1)
+
+
+@triton.jit
+def parts_of(b, request, blocks, gap, payload, long_parts):
+    """The first part that has blocks of request `b`, and how many have."""
+    base = tl.sum(tl.where(request < b, blocks + gap, 0), 0)
+    mine = tl.sum(tl.where(request == b, blocks, 0), 0)
+    first = _part_at(base, payload, long_parts)
+    return first, tl.where(mine > 0, _part_at(base + mine - 1, payload, long_parts) - first + 1, 0)
 
 
 @triton.jit
@@ -87,7 +118,7 @@ def combine_kernel(
     it follows has ended, and waits for it.
     """
     col_blocks: tl.constexpr = (V_DIM + BLOCK_V - 1) // BLOCK_V
-    request, blocks, gap, payload, _, uncut = _plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
+    request, blocks, gap, payload, long_parts, _, uncut = plan(kv_lens, batch, num_splits, BLOCK_N, BATCH_P2)
     tiles = tl.where(uncut & (BATCH_P2 > 1), 0, rows * col_blocks * batch)
     if EARLY:
         gdc_wait()
@@ -96,10 +127,7 @@ def combine_kernel(
         row = tile // col_blocks % rows
         c = tile % col_blocks * BLOCK_V + tl.arange(0, BLOCK_V)
         inside = (c < V_DIM) | (V_DIM % BLOCK_V == 0)
-        base = tl.sum(tl.where(request < b, blocks + gap, 0), 0)
-        mine = tl.sum(tl.where(request == b, blocks, 0), 0)
-        first = base // payload
-        count = tl.where(mine > 0, (base + mine - 1) // payload - first + 1, 0)
+        first, count = parts_of(b, request, blocks, gap, payload, long_parts)
         if count != 1:
             s = tl.arange(0, BLOCK_S)
             top = -1e30

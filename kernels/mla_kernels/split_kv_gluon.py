@@ -3,7 +3,7 @@
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from mla_kernels.split_kv import REQUEST_COST
+from mla_kernels.split_kv import REQUEST_COST, part_sizes, part_start
 
 
 @gluon.jit
@@ -43,7 +43,7 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P
         gap = gl.where(alike, 0, REQUEST_COST)
         whole = num_splits // batch * batch
         parts = gl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
-        payload = gl.maximum(gl.cdiv(total + gap * batch, parts), 1)
+        payload, long_parts = part_sizes(total + gap * batch, parts, alike)
         together = gl.cdiv(batch, parts)
         if together * most * 16 <= payload * 17:
             first = gl.minimum(part * together, batch)
@@ -54,8 +54,8 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P
         else:
             real = request < batch
             ends = gl.associative_scan(lengths + gap, 0, add) - gap
-            start = part * payload
-            stop = start + payload
+            start = part_start(part, payload, long_parts)
+            stop = part_start(part + 1, payload, long_parts)
             first = gl.sum((real & (ends <= start)).to(gl.int32), 0)
             last = gl.sum((real & (ends - lengths < stop)).to(gl.int32), 0)
             base = gl.sum(gl.where(request < first, lengths + gap, 0), 0)

@@ -8,7 +8,7 @@ import ctypes
 import json
 import mmap
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from unittest.mock import patch
 
@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mla_kernels import reference
-from mla_kernels.split_kv import part_bounds
+from mla_kernels.split_kv import part_bounds, parts_of, plan
 from tests.mla_kernels import cases, prefill_cases
 
 SCALE = 0.15
@@ -294,14 +294,19 @@ PARTS_CASES = (
     ("nearly one length", {"blocks": (64, 66, 64, 64), "num_splits": 17}, 16),
     ("one length, as many for each would leave too many out", {"blocks": (16,) * 5, "num_splits": 8}, 8),
     ("more requests than parts", {"blocks": (4,) * 6, "num_splits": 4}, 4),
-    ("ragged", {"blocks": (100, 3, 0, 1, 20, 2, 2, 1), "num_splits": 17}, 16),
+    ("ragged", {"blocks": (100, 3, 0, 1, 20, 2, 2, 1), "num_splits": 17}, 17),
+    ("ragged, fewer blocks than parts", {"blocks": (5, 0, 1), "num_splits": 33}, 6),
+    ("one request, fewer blocks than parts", {"blocks": (5,), "num_splits": 8}, 5),
+    ("one request, some parts longer", {"blocks": (21,), "num_splits": 8}, 7),
+    ("nothing", {"blocks": (0, 0, 0), "num_splits": 4}, 0),
+    ("ragged, short parts", {"blocks": (9, 1, 1, 0, 1, 30, 7, 2, 2, 12), "num_splits": 29}, 27),
     ("ragged, uncut", {"blocks": (100, 3, 0, 1), "num_splits": 1}, 1),
 )
 
 
 @triton.jit
-def part_kernel(kv_lens, bounds, batch, num_splits, BATCH_P2: tl.constexpr):  # noqa: N803
-    """Bounds of every part as `split_kv.part_bounds` returns them."""
+def part_kernel(kv_lens, bounds, spans, batch, num_splits, BATCH_P2: tl.constexpr):  # noqa: N803
+    """Bounds of every part as `split_kv.part_bounds` returns them; where each request lies as the combine sees it."""
     first, last, start, stop, base, gap = part_bounds(kv_lens, batch, tl.program_id(0), num_splits, 64, BATCH_P2)
     row = bounds + tl.program_id(0) * 6
     tl.store(row, first)
@@ -310,24 +315,36 @@ def part_kernel(kv_lens, bounds, batch, num_splits, BATCH_P2: tl.constexpr):  # 
     tl.store(row + 3, stop)
     tl.store(row + 4, base)
     tl.store(row + 5, gap)
+    request, blocks, gap, payload, long_parts, _, uncut = plan(kv_lens, batch, num_splits, 64, BATCH_P2)
+    for b in range(batch):
+        first, count = parts_of(b, request, blocks, gap, payload, long_parts)
+        tl.store(spans + 2 * b, first)
+        tl.store(spans + 2 * b + 1, tl.where(uncut & (BATCH_P2 > 1), 1, count))
 
 
 def run_parts(sizes: dict, busy: int) -> str:
-    """The parts of a batch: do they cover every block once, and how many have work."""
+    """The parts of a batch: do they cover every block once, how many have work, does the combine find them."""
     blocks, num_splits = sizes["blocks"], sizes["num_splits"]
     bounds = torch.empty(num_splits, 6, dtype=torch.int32)
+    spans = torch.empty(len(blocks), 2, dtype=torch.int32)
     kv_lens = torch.tensor(blocks, dtype=torch.int32) * 64
-    part_kernel[(num_splits,)](kv_lens, bounds, len(blocks), num_splits, triton.next_power_of_2(len(blocks)))
-    taken, workers = Counter(), set()
+    part_kernel[(num_splits,)](kv_lens, bounds, spans, len(blocks), num_splits, triton.next_power_of_2(len(blocks)))
+    taken, workers = Counter(), defaultdict(set)
     for part, (first, last, start, stop, base, gap) in enumerate(bounds.tolist()):
         for b in range(first, last):
             for block in range(max(start - base, 0), min(stop - base, blocks[b])):
                 taken[b, block] += 1
-                workers.add(part)
+                workers[b].add(part)
             base += blocks[b] + gap if stop < 2**30 else 0
     if taken != Counter((b, block) for b, count in enumerate(blocks) for block in range(count)):
         return "a block is taken twice, or not at all"
-    return "" if len(workers) == busy else f"{len(workers)} parts have work"
+    for b, (first, count) in enumerate(spans.tolist()):
+        if blocks[b] and count > 1 and workers[b] != set(range(first, first + count)):
+            return f"the combine reads {count} partials of request {b} from part {first} on, {workers[b]} left them"
+        if count <= 1 and len(workers[b]) > 1:
+            return f"the combine does not read the partials of request {b}"
+    working = len(set().union(*workers.values()))
+    return "" if working == busy else f"{working} parts have work"
 
 
 def main(kind: str) -> None:
