@@ -107,6 +107,23 @@ def parts_of(b, request, blocks, gap, payload, long_parts):
 
 
 @triton.jit
+def _merge(
+    part_out, part_lse, slot, count, rows, row, c, inside, top, total, acc, V_DIM: tl.constexpr, BLOCK_S: tl.constexpr
+):  # fmt: skip
+    """Columns `c` of up to BLOCK_S of `count` partials of a row, from `slot` on, merged into what was merged before."""
+    s = tl.arange(0, BLOCK_S)
+    ok = s < count
+    cell = (slot + s) * rows + row  # [S]
+    at = part_out + cell[:, None] * V_DIM + c[None, :]
+    part = tl.load(at, mask=ok[:, None] & inside[None, :], other=0.0).to(tl.float32)  # [S, V]
+    e = tl.load(part_lse + cell, mask=ok, other=-float("inf"))
+    new_top = tl.maximum(top, tl.max(e, 0))
+    weight = tl.exp2(e - new_top)
+    fade = tl.exp2(top - new_top)
+    return new_top, total * fade + tl.sum(weight, 0), acc * fade + tl.sum(part * weight[:, None], 0)
+
+
+@triton.jit
 def combine_kernel(
     part_out, part_lse, out, lse, kv_lens, batch, rows, num_splits,
     V_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr,
@@ -129,22 +146,19 @@ def combine_kernel(
         inside = (c < V_DIM) | (V_DIM % BLOCK_V == 0)
         first, count = parts_of(b, request, blocks, gap, payload, long_parts)
         if count != 1:
-            s = tl.arange(0, BLOCK_S)
             top = -1e30
             total = 0.0
             acc = tl.zeros((BLOCK_V,), tl.float32)
-            for s0 in range(0, count, BLOCK_S):
-                ok = s0 + s < count
-                cell = (first + b + s0 + s).to(tl.int64) * rows + row  # [S]
-                at = part_out + cell[:, None] * V_DIM + c[None, :]
-                part = tl.load(at, mask=ok[:, None] & inside[None, :], other=0.0).to(tl.float32)  # [S, V]
-                e = tl.load(part_lse + cell, mask=ok, other=-float("inf"))
-                new_top = tl.maximum(top, tl.max(e, 0))
-                weight = tl.exp2(e - new_top)
-                fade = tl.exp2(top - new_top)
-                total = total * fade + tl.sum(weight, 0)
-                acc = acc * fade + tl.sum(part * weight[:, None], 0)
-                top = new_top
+            if count == 2:
+                top, total, acc = _merge(
+                    part_out, part_lse, (first + b).to(tl.int64), 2, rows, row, c, inside, top, total, acc, V_DIM, 2
+                )
+            else:
+                for s0 in range(0, count, BLOCK_S):
+                    top, total, acc = _merge(
+                        part_out, part_lse, (first + b + s0).to(tl.int64), count - s0, rows, row, c, inside,
+                        top, total, acc, V_DIM, BLOCK_S,
+                    )  # fmt: skip
             seen = total > 0.0
             divisor = tl.where(seen, total, 1.0)
             cell = b.to(tl.int64) * rows + row
