@@ -88,6 +88,10 @@ def main() -> None:
             app(args=_with_json_target(sys.argv[1:]), prog_name="mlabench")
         finally:
             sys.stdout.flush()
+    except SystemExit as end:
+        if end.code == ExitCode.USAGE:
+            _tell_of_axes(sys.argv[1:])
+        raise
     except UsageError as error:
         print(f"mlabench: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -98,6 +102,26 @@ def main() -> None:
         # what is left in the buffer would fail again at the interpreter's end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.USAGE)
+
+
+def _tell_of_axes(arguments: Sequence[str]) -> None:
+    """One line for each option that there is none of, where an axis has its name."""
+    from mlabench.cases.axes import AXES
+
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if "--axis" not in (options := _options(command)):
+        return
+    for word in arguments:
+        option, _, value = word.partition("=")
+        axis = option.removeprefix("--").replace("-", "_")
+        if option.startswith("--") and option not in options and axis in AXES:
+            print(f"mlabench: {axis} is an axis: -a {axis}={value or 'VALUES'}", file=sys.stderr)
+
+
+def _options(command: str) -> set[str]:
+    """What a command's options are called."""
+    found = getattr(typer.main.get_command(app), "commands", {}).get(command)
+    return {name for parameter in found.params for name in parameter.opts} if found else set()
 
 
 def _with_json_target(arguments: Sequence[str]) -> list[str]:

@@ -90,3 +90,20 @@ def test_closed_output_is_no_error() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("sweep", "--kv-len", "64,128"), ["mlabench: kv_len is an axis: -a kv_len=VALUES"]),
+        (("predict", "--kv_len=64"), ["mlabench: kv_len is an axis: -a kv_len=64"]),
+        (("sweep", "--dtype", "float99"), []),  # an option of that name
+        (("sweep", "--batch-size", "4"), []),  # no axis of that name
+        (("report", "--batch", "4"), []),  # a command without axes
+    ],
+)
+def test_an_axis_taken_for_an_option_is_told(
+    arguments: tuple[str, ...], told: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == ExitCode.USAGE
+    assert [line for line in capsys.readouterr().err.splitlines() if "is an axis" in line] == told
