@@ -27,10 +27,19 @@ REQUEST_COST = tl.constexpr(3)
 
 
 @triton.jit
-def part_sizes(span, parts, alike):
-    """Blocks of a long part, and how many parts are long; those behind them have one block less."""
+def part_sizes(total, most, batch, num_splits):
+    """The gap behind each request, blocks of a long part, how many parts are long (those behind them have one block
+    less), whole requests of a part, and whether those are uncut; of `total` blocks, at most `most` a request."""
+    # of requests of one length every part has as many, and every request as many parts
+    alike = most * batch * 16 <= total * 17
+    gap = tl.where(alike, 0, REQUEST_COST)
+    whole = num_splits // batch * batch
+    parts = tl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
+    span = total + gap * batch
     payload = tl.maximum((span + parts - 1) // parts, 1)
-    return payload, tl.where(alike, parts, span - (payload - 1) * parts)
+    long_parts = tl.where(alike, parts, span - (payload - 1) * parts)
+    together = tl.cdiv(batch, parts)
+    return gap, payload, long_parts, together, together * most * 16 <= payload * 17
 
 
 @triton.jit
@@ -41,20 +50,10 @@ def part_start(part, payload, long_parts):
 
 @triton.jit
 def plan(kv_lens, batch, num_splits, BLOCK_N: tl.constexpr, BATCH_P2: tl.constexpr):
-    """Blocks of each request, the gap behind it, length of a long part, how many parts are long, whole requests of a
-    part, and whether those are uncut."""
+    """Blocks of each request, and `part_sizes` of them."""
     request = tl.arange(0, BATCH_P2)
     blocks = tl.cdiv(tl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)  # [BATCH_P2]
-    total = tl.sum(blocks, 0)
-    most = tl.max(blocks, 0)
-    # of requests of one length every part has as many, and every request as many parts
-    alike = most * batch * 16 <= total * 17
-    gap = tl.where(alike, 0, REQUEST_COST)
-    whole = num_splits // batch * batch
-    parts = tl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
-    payload, long_parts = part_sizes(total + gap * batch, parts, alike)
-    together = tl.cdiv(batch, parts)
-    uncut = together * most * 16 <= payload * 17
+    gap, payload, long_parts, together, uncut = part_sizes(tl.sum(blocks, 0), tl.max(blocks, 0), batch, num_splits)
     return request, blocks, gap, payload, long_parts, together, uncut
 
 

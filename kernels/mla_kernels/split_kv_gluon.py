@@ -3,7 +3,7 @@
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from mla_kernels.split_kv import REQUEST_COST, part_sizes, part_start
+from mla_kernels.split_kv import part_sizes, part_start
 
 
 @gluon.jit
@@ -37,15 +37,10 @@ def part_bounds(kv_lens, batch, part, num_splits, BLOCK_N: gl.constexpr, BATCH_P
         L: gl.constexpr = gl.BlockedLayout([BATCH_P2 // 32], [32], [4], [0])
         request = gl.arange(0, BATCH_P2, L)
         lengths = gl.cdiv(gl.load(kv_lens + request, mask=request < batch, other=0), BLOCK_N)
-        total = gl.sum(lengths, 0)
-        most = gl.max(lengths, 0)
-        alike = most * batch * 16 <= total * 17
-        gap = gl.where(alike, 0, REQUEST_COST)
-        whole = num_splits // batch * batch
-        parts = gl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
-        payload, long_parts = part_sizes(total + gap * batch, parts, alike)
-        together = gl.cdiv(batch, parts)
-        if together * most * 16 <= payload * 17:
+        gap, payload, long_parts, together, uncut = part_sizes(
+            gl.sum(lengths, 0), gl.max(lengths, 0), batch, num_splits
+        )
+        if uncut:
             first = gl.minimum(part * together, batch)
             last = gl.minimum(first + together, batch)
             start = 0
