@@ -17,12 +17,13 @@ from mlabench.measure.config import load_config
 from mlabench.measure.kernels import KERNELS
 from mlabench.measure.plan import estimate_memory_bytes, make_points
 from mlabench.records.store import read_manifest
-from mlabench.verdict.compare import MIN_SAMPLES, Verdict
+from mlabench.verdict.compare import MIN_SAMPLES
 from mlabench.verdict.comparison import settings_of
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.noise import NOISE
 from mlabench.verdict.outputs.github import MOST_A_LEVEL
 from mlabench.verdict.outputs.markdown import MOST_ROWS
+from mlabench.verdict.point import Verdict
 from tests.cli.commands import ROOT, SOURCES, call
 from tests.factories import make_case, make_record, make_run, write_run
 from tests.verdict.outputs.results import judged, point

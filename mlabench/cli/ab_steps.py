@@ -26,7 +26,6 @@ from mlabench.records.paired_ratio import MIN_BLOCKS, paired_ratio
 from mlabench.records.pairs import PAIRS_FOLDER, Pair, Plan
 from mlabench.records.store import load_run
 from mlabench.units import format_ratio_interval
-from mlabench.verdict.compare import Point
 from mlabench.verdict.comparison import format_points, warn_of_effect
 from mlabench.verdict.interleaved import (
     LEAST_EFFECTS,
@@ -40,6 +39,7 @@ from mlabench.verdict.interleaved import (
     plan_settings,
     was_run,
 )
+from mlabench.verdict.point import Point
 
 AT_HAND = "the sources at hand"
 

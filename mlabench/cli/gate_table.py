@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from mlabench.cli.show import console
 from mlabench.errors import ExitCode
-from mlabench.verdict.compare import Point
 from mlabench.verdict.comparison import Comparison
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.outputs.rows import (
@@ -19,6 +18,7 @@ from mlabench.verdict.outputs.rows import (
     worst_first,
     worth_a_row,
 )
+from mlabench.verdict.point import Point
 
 MOST_OF_A_PASS = 10
 """Faster points that a gate lists if it passes: there is nothing to mend."""

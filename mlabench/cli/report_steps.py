@@ -10,9 +10,10 @@ from mlabench.errors import UsageError
 from mlabench.records.store import Run
 from mlabench.report.moved import Moved, MovedPoint, Other, least_text
 from mlabench.verdict.baselines import share_measurements
-from mlabench.verdict.compare import Point, Verdict, compare_runs
+from mlabench.verdict.compare import compare_runs
 from mlabench.verdict.comparison import noise_of
 from mlabench.verdict.noise import AnyRatio
+from mlabench.verdict.point import Point, Verdict
 
 OF_ONE_RUN = frozenset({Verdict.NEW, Verdict.MISSING, Verdict.UNMEASURED})
 """Verdicts of points that say nothing of a change: runs in one report need not be of the same cases."""

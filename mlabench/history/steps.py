@@ -13,8 +13,8 @@ from statistics import NormalDist, fmean, median_low
 
 from mlabench.history.series import Reading, Series
 from mlabench.stats import benjamini_hochberg
-from mlabench.verdict.compare import FALSE_DISCOVERY_RATE
 from mlabench.verdict.noise import CONFIDENCE, NOISE, PRIOR_RUNS, Noise
+from mlabench.verdict.settle import FALSE_DISCOVERY_RATE
 
 _NORMAL = NormalDist()
 

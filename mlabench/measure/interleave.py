@@ -143,7 +143,7 @@ def _measure(
     runner: Runner, prepared: Prepared, live: Sequence[LiveSide], plan: Plan, announce: Callable[[str], None]
 ) -> _Timed:
     timer, case = runner.timer, prepared.case
-    telemetry = Telemetry(runner.nvml) if runner.nvml else None
+    telemetry = Telemetry(runner.sensors) if runner.sensors else None
     observe = telemetry.read if telemetry else nothing
     negate(case, prepared.inputs)
     # All are timed on the same inputs; each is checked on those it can take.

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.case import Case
 from mlabench.machine.memory import free_memory_bytes
-from mlabench.machine.nvml import Nvml
-from mlabench.machine.telemetry import Telemetry
+from mlabench.machine.telemetry import Sensors, Telemetry
 from mlabench.measure.bound import Bound, NotMeasured, Prepared
 from mlabench.measure.check import CheckResult, Expected, check, point_bytes, reference
 from mlabench.measure.failure import describe_failure
@@ -53,7 +52,7 @@ class Runner:
     timer: Timer
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
-    nvml: Nvml | None = None
+    sensors: Sensors | None = None
     spoiled: bool = False
     annotate: Callable[[str], AbstractContextManager[object]] = nullcontext
     phases_s: dict[str, float] = field(default_factory=dict)
@@ -80,7 +79,7 @@ class Runner:
         self.require(kernel)
         prepared = self.prepare(case)
         bound = self.bind(kernel, prepared)
-        telemetry = Telemetry(self.nvml) if self.nvml else None
+        telemetry = Telemetry(self.sensors) if self.sensors else None
         # The timed calls see other values than bind did, so that none of the work can lie there.
         negate(case, prepared.inputs)
         with self.phase("measure"):

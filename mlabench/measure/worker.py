@@ -16,6 +16,8 @@ from typing import Any, TextIO
 from mlabench.cases.case import Case
 from mlabench.machine.fingerprint import take_fingerprint, usable_cpus
 from mlabench.machine.nvml import Nvml
+from mlabench.machine.processors import Processors
+from mlabench.machine.telemetry import Sensors
 from mlabench.measure.interleave import interleave
 from mlabench.measure.kernels import find_kernel
 from mlabench.measure.probe import probe_ceilings
@@ -36,7 +38,7 @@ def main() -> None:
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     setup = requests.get()
     runner = _make_runner(setup)
-    gpu_state = runner.nvml.state() if runner.nvml else None
+    gpu_state = runner.sensors.state() if isinstance(runner.sensors, Nvml) else None
     _answer(answers, {"fingerprint": take_fingerprint(setup["device"]).to_json(), "gpu_state": gpu_state})
     while True:
         _answer(answers, _serve(runner, requests.get(), lambda step: _answer(answers, {"at": step})))
@@ -47,15 +49,17 @@ def main() -> None:
 def _make_runner(setup: Mapping[str, Any]) -> Runner:
     import torch
 
-    device, nvml = setup["device"], None
+    device = setup["device"]
+    sensors: Sensors | None
     if device == "cuda":
-        nvml = Nvml.open(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-    elif "OMP_NUM_THREADS" not in os.environ:
-        # A core stays free for the rest of the machine: torch's threads spin, and one that is descheduled halts all.
-        torch.set_num_threads(max(1, usable_cpus() - 1))
-    return Runner(
-        device, make_timer(setup["method"], device, setup["cache"]), setup["seed"], Budget(**setup["budget"]), nvml
-    )
+        sensors = Nvml.open(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+    else:
+        sensors = Processors.open()
+        if "OMP_NUM_THREADS" not in os.environ:
+            # A core stays free for the rest of the machine: torch's threads spin, and one descheduled halts all.
+            torch.set_num_threads(max(1, usable_cpus() - 1))
+    timer = make_timer(setup["method"], device, setup["cache"])
+    return Runner(device, timer, setup["seed"], Budget(**setup["budget"]), sensors)
 
 
 def _serve(runner: Runner, request: Mapping[str, Any], announce: Callable[[str], None]) -> Mapping[str, Any]:

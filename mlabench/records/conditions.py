@@ -1,4 +1,4 @@
-"""What a GPU did while a point was measured: clocks, power, energy, and who else was on it."""
+"""What a device did while a point was measured: a GPU's clocks, power and energy, and who else was on it."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -19,6 +19,10 @@ NAMED_HELD_DOWN = 0.95
 
 STEADY = 0.03
 """Change of the SM clock over the samples, as a fraction, that is worth a warning."""
+
+CROWDED = 0.25
+"""Share of the processors' time that others had, over which a CPU's times are not only the kernel's: of two processors
+half of one. What runs on an idle desktop, and the process that shows the progress, take some percent."""
 
 MIN_ENERGY_WINDOW_S = 1.0
 """The energy counter moves in steps of some 0.1 s, so a shorter window says nothing."""
@@ -73,6 +77,17 @@ def gpu_processes(record: Record, _manifest: Manifest | None = None) -> int | No
     return max(_readings(record.telemetry, "compute_processes"), default=None)
 
 
+def others_share(record: Record, _manifest: Manifest | None = None) -> float | None:
+    """Median share of the processors' time that others had while a CPU's point was sampled."""
+    shares = readings(record, "others_share")
+    return median(shares) if shares else None
+
+
+def crowded(record: Record) -> bool:
+    """Whether others had more than `CROWDED` of the processors' time."""
+    return (others_share(record) or 0.0) > CROWDED
+
+
 def mean_power_w(record: Record, _manifest: Manifest | None = None) -> float | None:
     """Mean power by the energy counter, from its first step to its last; None for anything but sustained calls."""
     if record.method != "sustained":
@@ -99,10 +114,12 @@ def _disturbances(
     clocks: Sequence[float], telemetry: Mapping[str, Any] | None, gpu_state: Mapping[str, Any] | None
 ) -> list[str]:
     change = _change(clocks) or 0.0
+    others = median(_readings(telemetry, "others_share") or [0.0])
     found = {
         "clocks were held down": _held_down(clocks, telemetry, gpu_state),
         "other processes were on the GPU": max(_readings(telemetry, "compute_processes"), default=0) > 1,
         f"the SM clock changed by {format_percent(change, 1)} while sampling": abs(change) > STEADY,
+        f"others had {format_percent(others)} of the processors": others > CROWDED,
     }
     return [text for text, is_so in found.items() if is_so]
 

@@ -32,7 +32,7 @@ NULLABLE_FLOATS = (
     *("latency_us", "latency_us_low", "latency_us_high", "parts_latency_us", "core_latency_us"),
     *("bandwidth_bytes_per_s", "flops_per_s"),
     *("floor_us", "fraction_of_floor", "sm_clock_mhz", "sm_clock_change", "cycles", "power_w", "energy_j_per_call"),
-    *("energy_j_per_token", "temperature_c", "relative_error", "lse_error"),
+    *("energy_j_per_token", "temperature_c", "others_share", "relative_error", "lse_error"),
     *("bind_s", "wall_s", "measure_s"),
 )
 DTYPES: dict[str, Any] = {

@@ -168,5 +168,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("energy_j_per_token", "energy_j_per_call over the new tokens", _energy_j_per_token),
     Metric("temperature_c", "highest GPU temperature while sampling", conditions.temperature_c),
     Metric("gpu_processes", "most processes on the GPU while sampling, this one included", conditions.gpu_processes),
+    Metric("others_share", "share of the CPU's time that others had while sampling", conditions.others_share),
 )
 """Every derived column, in the export's order."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlabench.records.conditions import disturbances
+from mlabench.records.conditions import CROWDED, disturbances
 from mlabench.records.store import Run
 from mlabench.units import format_percent, format_ratio
 
@@ -80,6 +80,9 @@ def _of_table(table: "pandas.DataFrame") -> Iterator[str]:
         yield f"{drifting} of {_points(len(ok))} saw the SM clock change by more than {change} while they were sampled."
     if shared := int((ok["gpu_processes"].astype(float) > 1).sum()):
         yield f"{shared} of {_points(len(ok))} were measured while other processes were on the GPU."
+    if crowded := int((ok["others_share"].astype(float) > CROWDED).sum()):
+        share = format_percent(CROWDED)
+        yield f"{crowded} of {_points(len(ok))} were measured while others had more than {share} of the processors."
     if beyond := int((ok["fraction_of_floor"] > 1).sum()):
         cause = "their inputs were in a cache, or a ceiling was measured too low"
         yield f"{beyond} of {_points(len(ok))} took less than the roofline's least time: {cause}."

@@ -10,8 +10,10 @@ from mlabench.errors import ExitCode
 from mlabench.records.pairs import load_sweep
 from mlabench.records.store import Run
 from mlabench.verdict.baselines import share_measurements
-from mlabench.verdict.compare import COMPARED, FALSE_DISCOVERY_RATE, MIN_SAMPLES, Point, Verdict, compare_runs
+from mlabench.verdict.compare import MIN_SAMPLES, compare_runs
 from mlabench.verdict.noise import CONFIDENCE, NOISE, AnyRatio, Noise
+from mlabench.verdict.point import COMPARED, Point, Verdict
+from mlabench.verdict.settle import FALSE_DISCOVERY_RATE
 
 SCHEMA_VERSION = 1
 """Of the values that `to_json` gives; raised when one changes its meaning or goes."""

@@ -9,9 +9,10 @@ from mlabench.errors import ExitCode, UsageError
 from mlabench.records.pairs import load_sweep
 from mlabench.units import format_latency, format_percent
 from mlabench.verdict.baselines import find_baselines
-from mlabench.verdict.compare import COMPARED, Point, Verdict, compare_runs
+from mlabench.verdict.compare import compare_runs
 from mlabench.verdict.comparison import WORDS, Comparison, format_points, noise_of, settings_of, warn_of_effect
 from mlabench.verdict.noise import MIN_BASELINES_FOR_SPREAD
+from mlabench.verdict.point import COMPARED, Point, Verdict
 
 OUTCOMES: Mapping[ExitCode, str] = {
     ExitCode.PASS: "PASS",

@@ -12,9 +12,10 @@ from mlabench.records.conditions import pair_disturbances
 from mlabench.records.paired_ratio import ERROR_RATE, MIN_BLOCKS, paired_cycles, paired_ratio
 from mlabench.records.pairs import Pair, Plan, Side
 from mlabench.units import format_ratio_interval
-from mlabench.verdict.compare import FALSE_DISCOVERY_RATE, Point, Verdict, settle, weigh_clock
 from mlabench.verdict.comparison import Comparison, Settings, format_points
 from mlabench.verdict.gate import UNCLEAR, GateResult
+from mlabench.verdict.point import Point, Verdict
+from mlabench.verdict.settle import FALSE_DISCOVERY_RATE, settle, weigh_clock
 
 LOOKS = (12, 24, 48, 96, 192)
 """Counts of blocks at which a case is judged. At 1.1% a block a 2% slow-down is found by 48, one of 1.6% by 192."""

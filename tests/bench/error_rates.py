@@ -24,8 +24,8 @@ from mlabench.measure.timing.method import Budget, Samples, collect
 from mlabench.records.paired_ratio import PairedRatio, paired_ratio
 from mlabench.records.pairs import Block, Pair, Plan, Side, load_pairs
 from mlabench.stats import median_interval
-from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.interleaved import judge_pairs, make_plan
+from mlabench.verdict.point import Point, Verdict
 from tests.factories import make_case
 
 CASES = [make_case(kv_len=1024 * step) for step in range(1, 65)]

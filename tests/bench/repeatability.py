@@ -17,8 +17,9 @@ from mlabench.records.conditions import sm_clock_mhz
 from mlabench.records.metrics import latency_us
 from mlabench.records.record import PointKey, Record
 from mlabench.records.store import Run, load_run
-from mlabench.verdict.compare import Verdict, compare_runs
+from mlabench.verdict.compare import compare_runs
 from mlabench.verdict.comparison import noise_of
+from mlabench.verdict.point import Verdict
 
 LIMITS = ((100.0, 0.005), (20.0, 0.01), (0.0, 0.02))
 """From so many microseconds on, the coefficient of variation that 90% of the points may have at most."""

@@ -22,9 +22,9 @@ from mlabench.measure.kernels import all_kernels, find_kernel
 from mlabench.measure.side_by_side import Matchup
 from mlabench.measure.sides import AskedSide
 from mlabench.records.pairs import PAIRS_FOLDER, PAIRS_NAME, load_pairs
-from mlabench.verdict.compare import Verdict
 from mlabench.verdict.interleaved import LEAST_EFFECTS, MAX_S, AbGateResult, make_plan, plan_settings
 from mlabench.verdict.outputs import GATE_FORMATS
+from mlabench.verdict.point import Verdict
 from tests.cli.commands import ROOT, SOURCES, call
 from tests.faults.sweeps import NearWorker
 from tests.git_kernels import PACKAGE, Repository, git, make_repository, worktrees

@@ -7,8 +7,8 @@ import pytest
 
 from mlabench.records.pairs import load_pairs
 from mlabench.records.store import load_run
-from mlabench.verdict.compare import Verdict
 from mlabench.verdict.comparison import compare_two
+from mlabench.verdict.point import Verdict
 from tests.cli.commands import SMALL_SWEEP, call, run
 
 DIMENSIONS = ("-a", "hidden_size=128", "-a", "q_lora_rank=64", "-a", "num_kv_heads=2", "-a", "kv_len=70")

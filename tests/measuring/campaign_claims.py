@@ -7,9 +7,11 @@ from itertools import permutations
 from statistics import fmean
 
 from mlabench.units import format_latency
-from mlabench.verdict.compare import FALSE_DISCOVERY_RATE, Verdict, compare_runs
+from mlabench.verdict.compare import compare_runs
 from mlabench.verdict.interleaved import LEAST_EFFECTS
 from mlabench.verdict.noise import NOISE, estimate_ratio
+from mlabench.verdict.point import Verdict
+from mlabench.verdict.settle import FALSE_DISCOVERY_RATE
 from tests.bench.repeatability import LIMITS, spreads
 from tests.measuring.evidence import EVIDENCE, ab_pairs, ab_points, runs, study
 

@@ -7,8 +7,8 @@ from typing import Any
 from mlabench.records.pairs import Pair, load_pairs
 from mlabench.records.record import Record
 from mlabench.records.store import Run, load_run
-from mlabench.verdict.compare import Point
 from mlabench.verdict.interleaved import judge_pairs
+from mlabench.verdict.point import Point
 from tests.cli.commands import ROOT
 
 EVIDENCE = ROOT / "results" / "evidence" / "nvidia-h200"

@@ -57,6 +57,16 @@ def test_what_disturbs_a_record_is_said_in_words() -> None:
     assert conditions.disturbances(record(), manifest) == []
 
 
+def test_others_on_the_processors_are_said_over_a_quarter_of_them() -> None:
+    manifest = make_run(None, []).manifest
+    busy, idle = record(others_share=[None, 0.1, 0.5, 0.6]), record(others_share=[0.02, 0.25, 0.3])
+    assert conditions.others_share(busy) == 0.5 and conditions.crowded(busy)
+    assert conditions.disturbances(busy, manifest) == ["others had 50% of the processors"]
+    assert conditions.others_share(idle) == 0.25 and not conditions.crowded(idle)
+    assert conditions.disturbances(idle, manifest) == []
+    assert conditions.others_share(record(others_share=[None])) is None and not conditions.crowded(record())
+
+
 def test_energy_counts_from_step_to_step_of_the_counter() -> None:
     """A counter that adds 60 J each 0.1 s, read five times as often: 600 W, whenever the readings began."""
     at_s = [5.013 + 0.02 * i for i in range(150)]

@@ -14,7 +14,7 @@ from mlabench.report.figures.moved import draw
 from mlabench.report.moved import MOST_DRAWN, SERIES, Moved
 from mlabench.report.style import RC, ratio_ticks
 from mlabench.report.write import write_report
-from mlabench.verdict.compare import Verdict
+from mlabench.verdict.point import Verdict
 from tests.factories import make_case, make_record, make_run, make_sweep
 from tests.report.pages import numbers_of
 

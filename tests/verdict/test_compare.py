@@ -2,14 +2,16 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlabench.records.record import ARITHMETIC, Record
 from mlabench.stats import benjamini_hochberg
-from mlabench.verdict.compare import Change, Point, Verdict, compare_runs
+from mlabench.verdict.compare import compare_runs
 from mlabench.verdict.noise import NOISE
+from mlabench.verdict.point import Change, Point, Verdict
 from tests.factories import make_case, make_record, make_run
 
 CASE = make_case(kv_len=8192)
@@ -139,6 +141,31 @@ def test_held_clocks_travel_with_the_point() -> None:
     assert point.warnings == ("clocks were held down now",)
     (point,) = judge([record(throttled=False)], [record(throttled=True)])
     assert point.warnings == ("clocks were held down in synthetic-cuda",)
+
+
+BUSY, IDLE = {"others_share": [0.5, 0.6]}, {"others_share": [0.01]}
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "latency_us", "expected", "where"),
+    [
+        (BUSY, IDLE, 200.0, Verdict.INCONCLUSIVE, "now"),
+        (IDLE, BUSY, 200.0, Verdict.INCONCLUSIVE, "in baseline"),
+        (BUSY, IDLE, 50.0, Verdict.INCONCLUSIVE, "now"),
+        (IDLE, IDLE, 200.0, Verdict.SLOWER, ""),
+        (None, None, 200.0, Verdict.SLOWER, ""),
+        (BUSY, BUSY, 100.0, Verdict.SAME, ""),
+    ],
+)
+def test_a_difference_beside_others_on_the_processors_is_inconclusive(
+    now: Any, before: Any, latency_us: float, expected: Verdict, where: str
+) -> None:
+    current, baseline = replace(record(latency_us), telemetry=now), replace(record(), telemetry=before)
+    (point,) = compare_runs(make_run(None, [current]), [make_run(Path("baseline"), [baseline])], NOISE["cpu"])
+    assert point.verdict is expected
+    if where:
+        word = "slower" if latency_us > 100 else "faster"
+        assert point.reason == f"{word}, but others computed here {where}: sweep anew on an idle machine"
 
 
 def test_another_version_of_an_outside_package_is_said() -> None:

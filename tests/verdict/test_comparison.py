@@ -7,8 +7,8 @@ import pytest
 
 from mlabench.errors import ExitCode, UsageError
 from mlabench.records.record import Record
-from mlabench.verdict.compare import Verdict
 from mlabench.verdict.comparison import Comparison, compare_two
+from mlabench.verdict.point import Verdict
 from tests.factories import make_case, make_record, make_run, write_run
 
 CASES = [make_case(kv_len=1024 * step) for step in (4, 8, 16)]

@@ -9,10 +9,11 @@ import pytest
 from mlabench.errors import ExitCode
 from mlabench.records.record import Record, Timing
 from mlabench.records.store import Run
-from mlabench.verdict.compare import Verdict, compare_runs
+from mlabench.verdict.compare import compare_runs
 from mlabench.verdict.comparison import settings_of
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.noise import NOISE
+from mlabench.verdict.point import Verdict
 from tests.factories import make_case, make_run
 
 CASES = [make_case(kv_len=1024 * step) for step in range(1, 65)]

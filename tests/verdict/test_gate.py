@@ -11,10 +11,10 @@ from mlabench.errors import ExitCode, MissingBaselineError, UsageError
 from mlabench.machine.fingerprint import Fingerprint
 from mlabench.records.record import Record
 from mlabench.records.store import RECORDS_NAME
-from mlabench.verdict.compare import Verdict
 from mlabench.verdict.comparison import WORDS, settings_of
 from mlabench.verdict.gate import OUTCOMES, GateResult, run_gate
 from mlabench.verdict.noise import NOISE
+from mlabench.verdict.point import Verdict
 from tests.factories import FINGERPRINTS, make_case, make_record, make_run, write_run
 
 CASES = [make_case(kv_len=1024 * step) for step in (4, 8, 16, 32)]

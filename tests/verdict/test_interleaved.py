@@ -9,7 +9,6 @@ import pytest
 
 from mlabench.errors import ExitCode, UsageError
 from mlabench.records.pairs import Block, Pair, Side
-from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.interleaved import (
     LOOKS,
@@ -22,6 +21,7 @@ from mlabench.verdict.interleaved import (
     was_run,
 )
 from mlabench.verdict.outputs.markdown import render as render_markdown
+from mlabench.verdict.point import Point, Verdict
 from tests.factories import make_case
 
 PLAN = make_plan("cuda", 8)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlabench.records.pairs import Block, Pair, append_pair
-from mlabench.verdict.compare import Verdict
+from mlabench.verdict.point import Verdict
 from tests.bench import error_rates
 from tests.bench.error_rates import (
     CASES,

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from mlabench.errors import ExitCode, UsageError
-from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import UNCLEAR, GateResult
 from mlabench.verdict.outputs.rows import note, passes, plain, remark, subject, tally, times, worst_first
+from mlabench.verdict.point import Point, Verdict
 
 MOST_A_LEVEL = 10
 """Errors, warnings and notices that GitHub shows of one step, of each."""

@@ -3,9 +3,9 @@
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from mlabench.errors import ExitCode, UsageError
-from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.gate import UNCLEAR, GateResult
 from mlabench.verdict.outputs.rows import note, plain, refused, times
+from mlabench.verdict.point import Point, Verdict
 
 _SKIPPED = (Verdict.NEW, Verdict.MISSING, Verdict.UNMEASURED)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from mlabench.errors import UsageError
 from mlabench.units import format_latency, format_percent
-from mlabench.verdict.compare import Point
 from mlabench.verdict.comparison import Comparison
 from mlabench.verdict.outputs.rows import note, plain, refused, remark, subject, tally, times, worst_first, worth_a_row
+from mlabench.verdict.point import Point
 
 MOST_ROWS = 50
 """Points in the table; the rest are counted. GitHub takes 1 MiB a step, and a reader less."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mlabench.errors import ExitCode, UsageError
 from mlabench.units import format_exact, format_latency, format_ratio_interval
-from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.comparison import WORDS, Comparison, format_points
 from mlabench.verdict.gate import GateResult
+from mlabench.verdict.point import Point, Verdict
 
 QUIET = frozenset({Verdict.SAME, Verdict.NOT_SLOWER, Verdict.UNMEASURED})
 """Verdicts that are only counted, unless a point carries a warning."""

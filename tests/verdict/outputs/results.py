@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mlabench.verdict.compare import Point, Verdict
 from mlabench.verdict.comparison import settings_of
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.noise import NOISE, Ratio
+from mlabench.verdict.point import Point, Verdict
 
 MEASURED = (Verdict.SLOWER, Verdict.INCONCLUSIVE, Verdict.FASTER, Verdict.NOT_SLOWER, Verdict.SAME)
 

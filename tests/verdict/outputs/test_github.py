@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 
 from mlabench.errors import UsageError
-from mlabench.verdict.compare import Verdict
 from mlabench.verdict.outputs.github import MOST_A_LEVEL, annotation, refusal, render
+from mlabench.verdict.point import Verdict
 from tests.verdict.outputs.results import judged, point
 
 COMMAND = re.compile(r"::(error|warning|notice) title=([^:,\r\n]*)::([^\r\n]*)")

@@ -1,7 +1,7 @@
 import json
 
-from mlabench.verdict.compare import Change, Verdict
 from mlabench.verdict.outputs.json import render
+from mlabench.verdict.point import Change, Verdict
 from tests.verdict.outputs.results import judged, point
 
 

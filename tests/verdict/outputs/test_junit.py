@@ -4,9 +4,9 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 
 from mlabench.errors import ExitCode
-from mlabench.verdict.compare import Verdict
 from mlabench.verdict.gate import GateResult
 from mlabench.verdict.outputs.junit import render
+from mlabench.verdict.point import Verdict
 from tests.verdict.outputs.results import MEASURED, judged, point
 
 ATTRIBUTES = {

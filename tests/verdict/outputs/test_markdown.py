@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from mlabench.verdict.compare import Verdict
 from mlabench.verdict.comparison import Comparison, settings_of
 from mlabench.verdict.noise import NOISE
 from mlabench.verdict.outputs.markdown import MOST_ROWS, MOST_WARNINGS, render
+from mlabench.verdict.point import Verdict
 from tests.verdict.outputs.results import judged, point
 
 

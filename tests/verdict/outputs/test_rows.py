@@ -1,7 +1,7 @@
 import pytest
 
-from mlabench.verdict.compare import Change, Verdict
 from mlabench.verdict.outputs.rows import by_name, is_notable, note, plain, remark, tally, worst_first, worth_a_row
+from mlabench.verdict.point import Change, Verdict
 from tests.verdict.outputs.results import judged, point
 
 
