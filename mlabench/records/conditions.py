@@ -20,9 +20,9 @@ NAMED_HELD_DOWN = 0.95
 STEADY = 0.03
 """Change of the SM clock over the samples, as a fraction, that is worth a warning."""
 
-CROWDED = 0.25
-"""Share of the processors' time that others had, over which a CPU's times are not only the kernel's: of two processors
-half of one. What runs on an idle desktop, and the process that shows the progress, take some percent."""
+CROWDED = 0.1
+"""Share of the processors' time that others had, over which a CPU's times may not be the kernel's alone: of up to ten
+processors no more than the one that a sweep leaves free. The process that shows the progress takes some percent."""
 
 MIN_ENERGY_WINDOW_S = 1.0
 """The energy counter moves in steps of some 0.1 s, so a shorter window says nothing."""

@@ -61,6 +61,8 @@ class GateResult(Comparison):
         """What may make an answer of none."""
         if Verdict.INCONCLUSIVE not in self.counts:
             return "the points say what cannot be compared: mend those kernels, or sweep on the baseline's terms"
+        if any(point.crowded and point.verdict is Verdict.INCONCLUSIVE for point in self.points):
+            return "sweep what the notes name again on an idle machine, or with --ab COMMIT measure both in turns"
         if len(self.baselines) < MIN_BASELINES_FOR_SPREAD:
             return "sweep again with a longer --sampling-s, or give three or more runs as --baseline"
         return "sweep again on an idle machine, or with --ab COMMIT measure both in turns"

@@ -80,5 +80,5 @@ def weigh_crowds(points: Sequence[Point]) -> tuple[Point, ...]:
 def _weigh_crowd(point: Point) -> Point:
     if not point.crowded or point.verdict not in (Verdict.SLOWER, Verdict.FASTER):
         return point
-    reason = f"{point.verdict}, but others computed here {' and '.join(point.crowded)}: sweep anew on an idle machine"
+    reason = f"{point.verdict}, but others computed on the processors {' and '.join(point.crowded)}"
     return replace(point, verdict=Verdict.INCONCLUSIVE, reason=reason)

@@ -420,3 +420,19 @@ def test_a_busy_cpu_is_remarked_and_a_gpu_has_none(monkeypatch: pytest.MonkeyPat
     assert device_warnings("cuda") == ()
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
     assert device_warnings("cpu") == ()
+
+
+@pytest.mark.parametrize(("now", "before", "code"), [(0.5, 0.0, 3), (0.0, 0.5, 3), (0.0, 0.0, 1), (None, None, 1)])
+def test_a_slow_point_beside_others_on_the_processors_is_inconclusive(
+    tmp_path: Path, now: float | None, before: float | None, code: int
+) -> None:
+    def stored(name: str, latency_us: float, share: float | None) -> Path:
+        telemetry = {"others_share": [share]}
+        point = make_record(CASES[0], "kernel", latency_us, method="cpu", device="cpu", telemetry=telemetry)
+        return write_run(tmp_path / name, make_run(None, [point], "cpu"))
+
+    result = run(stored("now", 2110, now), "--baseline", stored("before", 1000, before))
+    assert result.exit_code == code
+    shown = " ".join(result.stdout.split())
+    assert ("sweep what the notes name again on an idle machine" in shown) == (code == 3)
+    assert ("others computed on the processors" in shown) == (code == 3)

@@ -15,6 +15,7 @@ COUNTS = """\
 cpu  90 0 90 900 90 9 9 9 0 0
 cpu0 40 1 20 700 50 3 2 4 40 0
 cpu1 50 0 30 100 40 5 6 9 0 0
+cpu2 0 0 0 0 0 0 0 0 0 0
 cpu10 7 0 0 0 0 0 0 0 0 0
 intr 1 2 3
 """
@@ -28,11 +29,16 @@ TICKS_A_S = os.sysconf("SC_CLK_TCK")
         ({1}, 50 + 30 + 5 + 6 + 9),
         ({0, 1}, 170),
         ({10}, 7),
-        ({2}, 0),
     ],
 )
 def test_busy_is_what_is_not_idle_of_the_processors_asked_for(numbers: set[int], ticks: int) -> None:
     assert busy_s(COUNTS, frozenset(numbers)) == pytest.approx(ticks / TICKS_A_S)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_processors_that_are_not_counted_are_not_called_idle(number: int) -> None:
+    with pytest.raises(ValueError, match="does not count every processor's time"):
+        busy_s(COUNTS, frozenset({0, number}))
 
 
 def test_others_have_what_is_busy_and_not_this_processs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +58,7 @@ def test_others_have_what_is_busy_and_not_this_processs(monkeypatch: pytest.Monk
 
     assert share(0, 0, 0) is None
     assert share(0.1, 0.1, 0.2) is None, "a window too short"
-    assert share(0.4, 0.4, 0.48) == pytest.approx(0.1), "0.08 s of others in 0.4 s of two processors"
+    assert share(0.6, 0.6, 0.72) == pytest.approx(0.1), "0.12 s of others in 0.6 s of two processors"
     assert share(1.0, 1.0, 2.0) == pytest.approx(0.5), "what lies further back is left out"
     assert share(1.0, 1.0, 0.99) == 0.0, "the counters' steps make no share below none"
 

@@ -165,7 +165,7 @@ def test_a_difference_beside_others_on_the_processors_is_inconclusive(
     assert point.verdict is expected
     if where:
         word = "slower" if latency_us > 100 else "faster"
-        assert point.reason == f"{word}, but others computed here {where}: sweep anew on an idle machine"
+        assert point.reason == f"{word}, but others computed on the processors {where}"
 
 
 def test_another_version_of_an_outside_package_is_said() -> None:
