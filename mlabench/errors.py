@@ -1,7 +1,7 @@
 """The exit codes of every command, and the exceptions that a command turns into a line of text and one of them."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
 
@@ -44,6 +44,25 @@ class NothingMeasuredError(UsageError):
     exit_code = ExitCode.NOTHING_MEASURED
 
 
+SHORT_NAMES: Mapping[str, str] = {
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "f16": "float16",
+    "half": "float16",
+    "fp32": "float32",
+    "f32": "float32",
+    "float": "float32",
+    "fp8": "float8",
+    "f8": "float8",
+    "int8": "float8",
+    "e4m3": "float8",
+    "float8_e4m3fn": "float8",
+    "fp4": "mxfp4",
+    "float4": "mxfp4",
+}
+"""What dtypes and formats are often called, by the name that options know or that comes nearest to it."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message; empty where it has none."""
     return next(iter(str(error).strip().splitlines()), "")
@@ -55,5 +74,7 @@ def near_names(name: str, known: Iterable[str]) -> str:
     several = [part.strip() for part in name.split(",")]
     if len(several) > 1 and set(several) <= set(names):
         return f"did you mean {' and '.join(several)}, each named by itself?"
+    if (meant := SHORT_NAMES.get(name.lower())) in names:
+        return f"did you mean {meant}?"
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"

@@ -43,6 +43,11 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return NOT_MEASURED if value is None else _scaled(value, "", digits, separator="")
 
 
+def format_whole(value: float | None) -> str:
+    """A number of what comes whole, such as tokens, without a fraction: `3`, `183`, `10k`."""
+    return NOT_MEASURED if value is None else format_number(round(value))
+
+
 def format_latency(latency_us: float | None, digits: int = 3) -> str:
     """A duration stored in microseconds: `27.4 us`, `1.04 ms`, `2.1 s`."""
     if latency_us is None:
@@ -167,10 +172,10 @@ def format_tokens(tokens: float) -> str:
 
 
 def format_sparkline(values: Sequence[float]) -> str:
-    """Positive values as a line of bars, the lowest to the highest, logarithmic: `▁▁▁▅█`; level within 2%."""
+    """Positive values as a line of bars, the lowest to the highest, logarithmic: `▁▁▁▅█`, over at least 10%."""
     low, high = math.log(min(values)), math.log(max(values))
     # Lest noise fill the whole height.
-    span = max(high - low, 0.02)
+    span = max(high - low, math.log(1.1))
     return "".join(_BARS[min(int((math.log(value) - low) / span * len(_BARS)), len(_BARS) - 1)] for value in values)
 
 

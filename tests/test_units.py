@@ -35,6 +35,9 @@ from mlabench import units
         (units.format_usd, None, "–"),
         (units.format_chance, 0.0104, "0.010"),
         (units.format_chance, 0.0009, "under 0.001"),
+        (units.format_whole, 3.31, "3"),
+        (units.format_whole, 8567.4, "8.57k"),
+        (units.format_whole, None, "–"),
         (units.format_ratio, 3.556, "3.56x"),
         (units.format_ratio, 56.9, "56.9x"),
         (units.format_tokens, 131072, "128k"),
@@ -51,7 +54,9 @@ def test_format(function: object, value: float | None, text: str) -> None:
         ([1.0, 1.0, 2.0], "▁▁█"),
         ([8.0, 4.0, 2.0, 1.0], "█▆▃▁"),
         # Noise is no mountain.
-        ([100.0, 100.5, 100.0], "▁▂▁"),
+        ([100.0, 100.5, 101.0, 100.0], "▁▁▁▁"),
+        ([100.0, 105.0], "▁▅"),
+        ([100.0, 110.1], "▁█"),
         ([5.0], "▁"),
     ],
 )

@@ -24,7 +24,7 @@ from mlabench.measure.side_by_side import MakeSide, Matchup, checkouts, match_up
 from mlabench.measure.sources import folder_of, package_of, root_of
 from mlabench.records.paired_ratio import MIN_BLOCKS, paired_ratio
 from mlabench.records.pairs import PAIRS_FOLDER, Pair, Plan
-from mlabench.records.store import load_run
+from mlabench.records.store import load_run, refuse_used
 from mlabench.units import format_ratio_interval
 from mlabench.verdict.comparison import format_points, warn_of_effect
 from mlabench.verdict.interleaved import (
@@ -73,6 +73,7 @@ def run_ab(base_commit: str, asked: Asked) -> AbGateResult:
 
     Raises `UsageError`, and `typer.Exit` when interrupted.
     """
+    _refuse_used(asked)
     settings = resolve_asked(asked)
     with checkouts() as side:
         matchups = match_commit(settings, base_commit, side)
@@ -112,6 +113,7 @@ def run_sides(base: str, candidates: Sequence[str], asked: Asked) -> AbResult:
 
     The others may be named by their backend, or as `peers`. Raises `UsageError`, and `typer.Exit` when interrupted.
     """
+    _refuse_used(asked)
     base_name, base_commit = parse_side(base)
     base_kernel = find_kernel(base_name)
     others = _find_others(base_kernel, candidates)
@@ -123,6 +125,11 @@ def run_sides(base: str, candidates: Sequence[str], asked: Asked) -> AbResult:
         measured = _measure(settings, [match_up(case, *sides) for case in cases], asked)
     told = candidates if len(others) == len(candidates) else [kernel.name for kernel, _ in others]
     return ab_result(base, told, measured.pairs, measured.plan, measured.gpu_state, measured.warnings)
+
+
+def _refuse_used(asked: Asked) -> None:
+    if asked.out:
+        refuse_used(asked.out, mend="choose another --out")
 
 
 def parse_side(text: str) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +86,7 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     try:
         try:
+            _refuse_named_resume(sys.argv[1:])
             app(args=_with_json_target(sys.argv[1:]), prog_name="mlabench")
         finally:
             sys.stdout.flush()
@@ -108,8 +110,7 @@ def _tell_of_axes(arguments: Sequence[str]) -> None:
     """One line for each option that there is none of, where an axis has its name."""
     from mlabench.cases.axes import AXES
 
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    if "--axis" not in (options := _options(command)):
+    if "--axis" not in (options := _options(_command(arguments))):
         return
     for word in arguments:
         option, _, value = word.partition("=")
@@ -124,9 +125,20 @@ def _options(command: str) -> set[str]:
     return {name for parameter in found.params for name in parameter.opts} if found else set()
 
 
+def _refuse_named_resume(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for `sweep --resume RUN`, of which typer says no more than that RUN is unexpected."""
+    for word, following in pairwise(arguments):
+        if word == "--resume" and not following.startswith("-") and _command(arguments) == "sweep":
+            raise UsageError(f"--resume takes no value: name the run with --out, as in --resume --out {following}")
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return next((word for word in arguments if not word.startswith("-")), "")
+
+
 def _with_json_target(arguments: Sequence[str]) -> list[str]:
     """The arguments, where `--json` that no file follows is `--json -`: typer has no option with an optional value."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
+    command = _command(arguments)
     if command not in JSON_FILE_COMMANDS:
         return list(arguments)
     words = []

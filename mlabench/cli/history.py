@@ -45,7 +45,8 @@ def history(
     commits, versions and cards may change within one, and a step names those that changed beside it. A step is a change
     of level by more than --min-effect, tested at the likeliest place, against the noise between runs of unchanged code
     that the gate takes for the kind of device, pooled with what the series itself shows. The level is taken to stay
-    between steps. Of the points said to have a step an expected 5% have none.
+    between steps. Of the points said to have a step an expected 5% have none. The bars of a point's times span 10% at
+    least, so that noise looks flat.
 
     Exit codes: 0 done, whatever the steps; 2 bad input; 6 no point was measured in two runs.
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import typer
 
 from mlabench.cases.axes import Value, merge_axes, parse_axis
+from mlabench.cases.case import Case
 from mlabench.cli.predict_columns import what
-from mlabench.cli.predict_notes import print_too_large, tell_left_out
+from mlabench.cli.predict_notes import print_too_large, tell_beyond, tell_left_out, tell_over_context
 from mlabench.cli.predict_steps import gpus_and_calibration, held_points, parse_counts, project_choice
 from mlabench.cli.predict_table import Column, print_columns
 from mlabench.errors import UsageError
 from mlabench.predict.cache_formats import parse_cache_formats
-from mlabench.predict.capacity import DEFAULT_RESERVE, Setup, check_some_fit, plan_row
+from mlabench.predict.capacity import DEFAULT_RESERVE, Setup, attended_cases, check_some_fit, plan_row
 from mlabench.predict.export import FORMATS
 from mlabench.predict.hardware import Gpu
 from mlabench.predict.presets import choose_models
@@ -67,6 +68,9 @@ def run(asked: Asked, kind: str) -> None:
     setups = _setups(asked, gpus)
     check_some_fit(setups)
     rows = [plan_row(setup, calibration) for setup in setups]
+    tell_over_context([setup.point for setup in setups])
+    if calibration:
+        tell_beyond(calibration, _calibrated_cases(setups, rows))
     if kind in FORMATS:
         typer.echo(FORMATS[kind](rows), nl=False)
     else:
@@ -108,6 +112,12 @@ def _setups(asked: Asked, gpus: Sequence[Gpu]) -> list[Setup]:
         )
         for point, gpu in product(held_points(points), gpus)
     ]
+
+
+def _calibrated_cases(setups: Sequence[Setup], rows: Sequence[Row]) -> list[Case]:
+    """What the calibration was asked for, as far as it told a time."""
+    told = [(setup, row["batch"]) for setup, row in zip(setups, rows, strict=True) if row["attention_us"] is not None]
+    return [case for setup, batch in told for _, case in attended_cases(setup, batch)]
 
 
 def _layouts(asked: Asked) -> tuple[tuple[int, int], ...]:

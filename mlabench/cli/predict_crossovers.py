@@ -1,5 +1,6 @@
 """How `mlabench predict --crossovers` shows what it found: of floors, of latencies, or of a run beside its fit."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from mlabench.cli.predict_table import print_cells
 from mlabench.errors import UsageError
 from mlabench.predict.crossovers import Crossover
 from mlabench.predict.export import FORMATS
-from mlabench.units import NOT_MEASURED, format_number, format_percent, format_tokens
+from mlabench.units import NOT_MEASURED, format_number, format_percent, format_tokens, format_whole
 
 if TYPE_CHECKING:
     from mlabench.predict.calibrate import Calibration
@@ -36,7 +37,7 @@ def show_crossovers(found: Sequence[Crossover], kind: str) -> None:
             _or_any(crossover.q_len),
             _or_any(crossover.tp),
             crossover.axis,
-            format_number(crossover.at),
+            _at(crossover),
             crossover.meaning,
         )
         for crossover in found
@@ -160,7 +161,13 @@ def _ahead(lengths: Sequence[float], leads_first: bool) -> str:
     if not lengths:
         return "always" if leads_first else "never"
     starts = "up to" if leads_first else "from"
-    return f"{starts} {', '.join(map(format_number, lengths))}"
+    return f"{starts} {', '.join(map(format_whole, lengths))}"
+
+
+def _at(crossover: Crossover) -> str:
+    """Where it is: of a `kv_len` the last whole token before."""
+    at = crossover.at
+    return format_whole(at if at is None or crossover.axis != "kv_len" else math.floor(at))
 
 
 def _or_any(value: int | None) -> str:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from mlabench.cases.axes import Value
 from mlabench.cases.case import Case
+from mlabench.cli.contexts import warn_over_context
 from mlabench.cli.show import warn
 from mlabench.predict.capacity import DEFAULT_RESERVE
 from mlabench.predict.crossovers import variant_name
+from mlabench.predict.curves import solved_lengths
 from mlabench.predict.presets import Model
 from mlabench.predict.room import TooLarge
 from mlabench.predict.rows import Point, lacks_gqa
@@ -46,6 +48,11 @@ def tell_not_held(points: Sequence[Point]) -> None:
         warn(f"--cache-format {name} does not hold {format_some(left_out, MOST_NAMED)}: left out")
 
 
+def tell_over_context(points: Sequence[Point]) -> None:
+    """Warn of lengths over the `max_context` of their model."""
+    warn_over_context((point.model.name, point.model.max_context, point.case.kv_len) for point in points)
+
+
 def _attention(point: Point) -> str:
     layer = " layer" if point.case.scope == "layer" else ""
     return f"{variant_name(point.case.variant)}{layer}"
@@ -69,8 +76,11 @@ def _share(large: TooLarge) -> str:
     return f"{large.model} at tp {large.tp} ({held}{enough})"
 
 
-def tell_beyond(calibration: "Calibration", cases: Sequence[Case]) -> None:
-    """Warn of sizes, as a rank has them, that lie beyond those that the run measured of the same kernels."""
+def tell_beyond(calibration: "Calibration", cases: Sequence[Case], *, solved: bool = False) -> None:
+    """Warn of sizes, as a rank has them, that lie beyond those that the run measured of the same kernels.
+
+    Where lengths are `solved` for they are none of the cases'.
+    """
     from mlabench.predict.calibrate import fitted_contract
 
     by_contract: dict[str, list[Case]] = {}
@@ -81,7 +91,7 @@ def tell_beyond(calibration: "Calibration", cases: Sequence[Case]) -> None:
         ends = {contract: (min(map(size, known)), max(map(size, known))) for contract, known in by_contract.items()}
         for case in cases:
             least, most = ends.get(fitted_contract(case), (0, math.inf))
-            if not least <= size(case) <= most:
+            if not (solved and name in solved_lengths(case)) and not least <= size(case) <= most:
                 beyond.setdefault(f"{name} {{}} (it has {_span(least, int(most))})", {})[size(case)] = None
     if beyond:
         told = "; ".join(

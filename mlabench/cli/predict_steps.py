@@ -9,10 +9,17 @@ import typer
 
 from mlabench.cases.axes import Value, merge_axes, parse_axis
 from mlabench.cases.case import VARIANTS
+from mlabench.cases.mla import Mla
 from mlabench.cli.predict_calibration import tell_calibration, tell_nothing_fits
 from mlabench.cli.predict_columns import print_rows
 from mlabench.cli.predict_crossovers import show_crossovers, show_latency_crossovers, show_measured_crossovers
-from mlabench.cli.predict_notes import print_too_large, tell_beyond, tell_left_out, tell_not_held
+from mlabench.cli.predict_notes import (
+    print_too_large,
+    tell_beyond,
+    tell_left_out,
+    tell_not_held,
+    tell_over_context,
+)
 from mlabench.cli.project import find_project
 from mlabench.cli.show import warn
 from mlabench.errors import UsageError
@@ -107,6 +114,7 @@ def run(asked: Asked, kind: str, *, crossovers: bool, plot: Path | None) -> None
     points = _points(asked)
     gpus, calibration = gpus_and_calibration(asked)
     rows = list(predict_rows(points, gpus, calibration))
+    tell_over_context(points)
     if calibration:
         cases = [point.rank_case for point in points]
         if all(row["latency_us"] is None for row in rows):
@@ -130,22 +138,31 @@ def _run_crossovers(asked: Asked, kind: str, plot: Path | None, *, of_run: bool)
         raise UsageError("--crossovers have no plot: leave --plot away")
     if asked.cache_formats:
         raise UsageError("--crossovers are of caches in the dtype: leave --cache-format away")
+    points = () if of_run and asked.calibrate else _points(asked)
+    # Of a prefix some of the floors' crossovers say how long it is.
+    prefixed = [] if asked.calibrate else [point for point in points if isinstance(point.case.variant, Mla)]
+    tell_over_context(prefixed)
+    if "kv_len" in _axes(asked) and not prefixed:
+        warn("-a kv_len=... is ignored: it is what --crossovers solve for")
     if not asked.calibrate:
-        show_crossovers(find_crossovers(_points(asked), choose_gpus(asked.gpus, asked.gpus_file)), kind)
+        show_crossovers(find_crossovers(points, choose_gpus(asked.gpus, asked.gpus_file)), kind)
         return
-    points = () if of_run else _points(asked)
     gpus, calibration = gpus_and_calibration(asked)
     assert calibration
     if of_run:
         show_measured_crossovers(calibration, asked.where, kind)
         return
-    tell_beyond(calibration, [point.rank_case for point in points])
+    tell_beyond(calibration, [point.rank_case for point in points], solved=True)
     (gpu,) = (gpu for gpu in gpus if gpu.name == calibration.gpu)
     show_latency_crossovers(points, calibration, gpu, kind)
 
 
+def _axes(asked: Asked) -> dict[str, tuple[Value, ...]]:
+    return merge_axes(parse_axis(text) for text in asked.axis_texts)
+
+
 def _points(asked: Asked) -> tuple[Point, ...]:
-    axes: dict[str, tuple[Value, ...]] = merge_axes(parse_axis(text) for text in asked.axis_texts)
+    axes = _axes(asked)
     models = choose_models(asked.models, asked.models_file) or (NO_MODEL,)
     if models == (NO_MODEL,) and not {"variant", "form"} & set(axes):
         axes["variant"] = tuple(VARIANTS)

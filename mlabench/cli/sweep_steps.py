@@ -13,7 +13,8 @@ import typer
 from mlabench.cases.axes import merge_axes, parse_axis
 from mlabench.cases.case import Case
 from mlabench.cases.grid import DEFAULT_SHAPE
-from mlabench.cases.models import preset_shape
+from mlabench.cases.models import load_presets, preset_shape
+from mlabench.cli.contexts import warn_over_context
 from mlabench.cli.device_state import device_warnings
 from mlabench.cli.project import Project, find_project
 from mlabench.cli.show import print_table, progress, warn
@@ -27,7 +28,7 @@ from mlabench.measure.timing.methods import choose_cache, choose_method
 from mlabench.records.metrics import latency_us
 from mlabench.records.pairs import load_sweep
 from mlabench.records.record import Record
-from mlabench.records.store import is_run, load_run, newest_run
+from mlabench.records.store import is_run, load_run, newest_run, refuse_used
 from mlabench.stats import median_interval
 from mlabench.units import format_bytes, format_error, format_latency, format_seconds
 from mlabench.verdict.comparison import format_points
@@ -57,6 +58,8 @@ def run(
     """
     if talk.quiet and talk.verbose:
         raise UsageError("--quiet and --verbose contradict each other: take one")
+    if out and not (resume or dry_run):
+        refuse_used(out)
     axes = merge_axes(parse_axis(text) for text in axis_texts)
     runs_folder = find_project().runs_folder
     resuming = (out or newest_run(runs_folder)) if resume else None
@@ -67,6 +70,11 @@ def run(
         if resuming:
             _check_same(asked, resuming)
     points = make_points(asked, asked.device)
+    warn_over_context(
+        (name, load_presets()[name].get("max_context"), point.case.kv_len)
+        for point in points
+        for name in point.case.models
+    )
     if not asked.kernel:
         for reason in broken_entry_points().values():
             warn(f"{reason}; its kernel is left out")

@@ -1,7 +1,9 @@
 """Kernels that other packages add by an entry point: which load, why others do not, and of which code they are."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 from mlabench.errors import UsageError, first_line
@@ -16,10 +18,17 @@ class Joined:
     """An entry point: the kernel that it names, or the reason why it gives none."""
 
     entry: str
+    value: str
     kernel: Kernel | None
     reason: str
     distribution: str | None
     version: str | None
+
+    def may_hold(self, name: str) -> bool:
+        """Whether a kernel or backend of this name may be meant by one that is broken: by its names, or likes of it."""
+        words = [self.entry, *re.split(r"[.:]", self.value), *filter(None, (self.distribution,))]
+        within = any(word in name or name in word for word in words)
+        return within or bool(get_close_matches(name, words))
 
 
 def join_kernels(taken: Collection[str]) -> tuple[Joined, ...]:
@@ -29,7 +38,8 @@ def join_kernels(taken: Collection[str]) -> tuple[Joined, ...]:
         kernel, reason = _load(entry, names)
         names |= {kernel.name} if kernel else set()
         dist = entry.dist
-        joined.append(Joined(entry.name, kernel, reason, dist.name if dist else None, dist.version if dist else None))
+        of_dist = (dist.name, dist.version) if dist else (None, None)
+        joined.append(Joined(entry.name, entry.value, kernel, reason, *of_dist))
     return tuple(joined)
 
 

@@ -19,6 +19,12 @@ DEVICES = ("cuda", "cpu")
 """The kinds of devices that a kernel may run on."""
 
 
+ALL_PEERS = "peers"
+"""The word that selects every peer, and so is no kernel's or backend's name."""
+
+FLAGS = ("writes_lse", "peer", "reads_unused_slots", "by_default")
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """One way to compute the cases of a contract: the set of tensors that a case's `contract` names.
@@ -48,6 +54,18 @@ class Kernel:
     by_default: bool = True
 
     def __post_init__(self) -> None:
+        for what, word in (("name", self.name), ("backend", self.backend)):
+            if not isinstance(word, str) or not word.strip() or "," in word or word == ALL_PEERS:
+                raise UsageError(
+                    f"kernel {self.name}: its {what} {word!r} cannot be chosen by --kernel: take a word without a "
+                    f"comma, other than {ALL_PEERS}"
+                )
+        for flag in FLAGS:
+            if not isinstance(getattr(self, flag), bool):
+                raise UsageError(
+                    f"kernel {self.name}: its {flag} {getattr(self, flag)!r} is neither True nor False: "
+                    "write one of them without quotes"
+                )
         if self.contract not in REFERENCES:
             raise UsageError(
                 f"kernel {self.name}: unknown contract {self.contract!r}: {near_names(self.contract, REFERENCES)}"

@@ -6,7 +6,7 @@ from functools import cache
 from mlabench.cases.case import Case
 from mlabench.errors import UsageError, near_names
 from mlabench.measure.entry_points import Joined, join_kernels
-from mlabench.measure.kernel import Kernel, Launch, launch_config, workspace_bytes
+from mlabench.measure.kernel import ALL_PEERS, Kernel, Launch, launch_config, workspace_bytes
 from mlabench.measure.peers.table import PEERS
 
 __all__ = [
@@ -139,9 +139,6 @@ KERNELS: tuple[Kernel, ...] = (
 )
 """The suite's own kernels."""
 
-ALL_PEERS = "peers"
-"""The word that selects every peer."""
-
 
 @cache
 def all_kernels() -> tuple[Kernel, ...]:
@@ -213,8 +210,12 @@ def _names(kernel: Kernel) -> set[str]:
 
 
 def _unknown(name: str, known: Collection[str]) -> UsageError:
-    broken = broken_entry_points()
+    broken = {each.entry: each for each in joined_kernels() if not each.kernel}
     if name in broken:
-        return UsageError(broken[name])
+        return UsageError(broken[name].reason)
     # Its kernel and backend are not known, and may be what was named.
-    return UsageError("; ".join((f"unknown kernel {name!r}: {near_names(name, {*known, *broken})}", *broken.values())))
+    told = [each.reason for each in broken.values() if each.may_hold(name)]
+    if others := len(broken) - len(told):
+        more = "1 broken entry point" if others == 1 else f"{others} broken entry points"
+        told.append(f"{more} of other names: see `mlabench list kernels`")
+    return UsageError("; ".join((f"unknown kernel {name!r}: {near_names(name, {*known, *broken})}", *told)))

@@ -3,10 +3,13 @@
 import gzip
 import os
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.case import Case
 from mlabench.errors import UsageError
@@ -16,6 +19,11 @@ from mlabench.measure.runner import Runner
 from mlabench.measure.timing.method import Budget
 from mlabench.measure.timing.traced import TracedCalls
 from mlabench.records.record import Record
+
+if TYPE_CHECKING:
+    from torch.profiler import ProfilerActivity, profile
+
+CLEARED_EVENTS = "(Warning: )?Profiler clears events"
 
 KERNEL_EVENT = re.compile(rb'"cat":\s*"kernel"')
 
@@ -47,13 +55,13 @@ def trace_point(job: Job, path: Path) -> Traced:
     The record's one sample holds what the profiler costs. Nothing is written of a kernel that broke the device's
     context. Raises `UsageError` for a file that cannot be written.
     """
-    from torch.profiler import ProfilerActivity, profile, record_function
+    from torch.profiler import ProfilerActivity, record_function
 
     on_gpu = [ProfilerActivity.CUDA] if job.device == "cuda" else []
     _make_ready(job.device)
     runner = _runner(job, TracedCalls(job.device), record_function)
     try:
-        with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as profiler:
+        with _profile([ProfilerActivity.CPU, *on_gpu]) as profiler:
             record = runner.run(job.case, job.kernel)
     except RuntimeError:
         # Its end waits for the device, and fails where the kernel has broken that.
@@ -67,6 +75,19 @@ def trace_point(job: Job, path: Path) -> Traced:
     except OSError as error:
         raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
     return Traced(record, is_written=True, lacks_kernels=bool(on_gpu) and not _has_kernels(path))
+
+
+@contextmanager
+def _profile(activities: "Sequence[ProfilerActivity]") -> "Iterator[profile]":
+    """Torch's profiler without its warning that events of earlier cycles go: here is one cycle alone."""
+    from torch.profiler import profile
+
+    options: dict[str, Any] = {"acc_events": True} if "acc_events" in signature(profile).parameters else {}
+    with warnings.catch_warnings():
+        if not options:
+            warnings.filterwarnings("ignore", CLEARED_EVENTS, UserWarning)
+        with profile(activities=activities, **options) as profiler:
+            yield profiler
 
 
 def _has_kernels(path: Path) -> bool:

@@ -128,14 +128,14 @@ def _machine(setup: Setup) -> Row:
 
 def _speed(setup: Setup, batch: int, calibration: "Calibration | None") -> Row:
     """Times of a step in which each of `batch` requests gains a token; None throughout without any."""
-    case = replace(setup.point.rank_case, batch=max(1, -(-batch // setup.point.dp)))
-    attention_us = _attention_floor_us(setup, case) if batch else None
+    attended = attended_cases(setup, batch)
+    attention_us = _attention_floor_us(setup, attended) if batch else None
     rest_us = _weights_floor_us(setup, batch) if batch else None
     row: Row = {"attention_floor_us": attention_us, "weights_floor_us": rest_us}
     row |= _rates("floor", setup, batch, _sum(attention_us, rest_us))
     if calibration is None:
         return row
-    latency = _attention_us(setup, case, calibration) if batch else UNKNOWN
+    latency = _attention_us(setup, attended, calibration) if batch else UNKNOWN
     row |= dict(zip(CALIBRATED_COLUMNS, latency, strict=True))
     middle, low, high = latency
     for name, attention in (("calibrated", middle), ("calibrated_slow", high), ("calibrated_fast", low)):
@@ -155,19 +155,19 @@ def _rates(name: str, setup: Setup, batch: int, step_us: float | None) -> Row:
     return {f"{name}_step_us": step_us, f"{name}_tokens_per_s": rate, f"{name}_usd_per_million_tokens": cost}
 
 
-def _attention_floor_us(setup: Setup, case: Case) -> float | None:
+def _attention_floor_us(setup: Setup, attended: Sequence[tuple[int, Case]]) -> float | None:
     """Least time of attention in all layers of a rank, one after the other; with an indexer, of its choice too."""
     stack, ceilings = setup.stack, setup.gpu.ceilings
-    costs = costs_in_format(case, case.variant, setup.point.held_in)
     total_us = 0.0
-    for layers, attended in stack.attending(case.kv_len):
-        tokens = min(attended, stack.indexer.topk) if stack.indexer else attended
+    for layers, case in attended:
+        costs = costs_in_format(case, case.variant, setup.point.held_in)
+        tokens = min(case.kv_len, stack.indexer.topk) if stack.indexer else case.kv_len
         work = costs.work(counts_of(replace(case, kv_len=tokens)))
         layer_us = ceilings.floor_us(work.bytes_moved, work.flops, case.dtype)
         if layer_us is None:
             return None
         if stack.indexer:
-            scored = case.batch * attended
+            scored = case.batch * case.kv_len
             flops = stack.indexer.flops_per_pair * scored
             layer_us += ceilings.floor_us(stack.indexer.bytes_per_token * scored, flops, case.dtype) or 0.0
         total_us += layers * layer_us
@@ -181,17 +181,23 @@ def _weights_floor_us(setup: Setup, batch: int) -> float | None:
     return ceilings.floor_us(round(read), round(weights.flops(batch) / setup.num_gpus), setup.point.case.dtype)
 
 
-def _attention_us(setup: Setup, case: Case, calibration: "Calibration") -> Latency:
+def _attention_us(setup: Setup, attended: Sequence[tuple[int, Case]], calibration: "Calibration") -> Latency:
     """Attention in all layers as a run's kernels do it; None with an indexer, and for a cache that they do not take."""
-    if setup.stack.indexer or setup.point.held_in != case.dtype:
+    if setup.stack.indexer or setup.point.held_in != setup.point.case.dtype:
         return UNKNOWN
     sums = [0.0, 0.0, 0.0]
-    for layers, tokens in setup.stack.attending(case.kv_len):
-        for at, latency in enumerate(calibration.latency_us(replace(case, kv_len=tokens), setup.gpu)):
+    for layers, case in attended:
+        for at, latency in enumerate(calibration.latency_us(case, setup.gpu)):
             if latency is None:
                 return UNKNOWN
             sums[at] += layers * latency
     return sums[0], sums[1], sums[2]
+
+
+def attended_cases(setup: Setup, batch: int) -> tuple[tuple[int, Case], ...]:
+    """How many layers attend to as many tokens in a step of `batch` requests, and what of it one rank computes."""
+    case = replace(setup.point.rank_case, batch=max(1, -(-batch // setup.point.dp)))
+    return tuple((layers, replace(case, kv_len=tokens)) for layers, tokens in setup.stack.attending(case.kv_len))
 
 
 def least_tp(setup: Setup) -> int | None:

@@ -17,7 +17,7 @@ from mlabench.predict.curves import crossings, floor_curve, takes_whole_prompts
 from mlabench.predict.hardware import Gpu
 from mlabench.predict.ranks import on_one_rank, possible_tps
 from mlabench.predict.rows import Point
-from mlabench.units import format_exact_bytes, format_number, format_tokens
+from mlabench.units import format_exact_bytes, format_tokens, format_whole
 
 FORMS_OF_A_LATENT: tuple[Form, Form] = ("absorbed", "recompute")
 
@@ -79,7 +79,7 @@ def overtaking_kv_lens(point: Point, gpu: Gpu) -> Iterator[Crossover]:
         roots = crossings(own, against, least)
         for root in roots:
             ahead, behind = _ordered(case.variant, other, own(root * AFTER) < against(root * AFTER))
-            meaning = f"{ahead} is ahead of {behind} at the floor above kv_len {format_number(root)}"
+            meaning = f"{ahead} is ahead of {behind} at the floor above kv_len {format_whole(math.floor(root))}"
             yield Crossover(**known, at=root, meaning=meaning)
         if not roots:
             ahead, behind = _ordered(case.variant, other, own(2 * least) < against(2 * least))
@@ -96,7 +96,7 @@ def compute_bound_heads(point: Point, gpu: Gpu) -> Iterator[Crossover]:
     own = variant.num_q_heads // point.tp
     known = _known(point, gpu, "compute_bound_heads", None)
     known |= {"phase": "decode", "batch": None, "q_len": None, "kv_len": None}
-    meaning = f"compute-bound from {format_number(heads)} heads x new tokens a rank on long caches; it has {own} heads"
+    meaning = f"compute-bound from {format_whole(heads)} heads x new tokens a rank on long caches; it has {own} heads"
     yield Crossover(**known, axis="num_q_heads*q_len", at=heads, meaning=meaning)
 
 
@@ -119,7 +119,7 @@ def absorbed_new_tokens(point: Point, gpu: Gpu) -> Iterator[Crossover]:
     for prefix in (None, point.case.kv_len):
         behind = "a long prefix" if prefix is None else f"{format_tokens(prefix)} cached tokens"
         at = _level_new_tokens(expansion / extra, prefix) if extra > 0 else None
-        most = f"up to {format_number(at)} new tokens" if extra > 0 else "whatever the new tokens"
+        most = f"up to {format_whole(at)} new tokens" if extra > 0 else "whatever the new tokens"
         meaning = f"absorbed takes fewer FLOP than recompute {most} behind {behind}"
         yield Crossover(**known | {"kv_len": prefix}, at=at, meaning=meaning)
 

@@ -49,6 +49,11 @@ def takes_whole_prompts(case: Case) -> bool:
     return case.phase == "prefill" and case.q_len == case.kv_len
 
 
+def solved_lengths(case: Case) -> tuple[str, ...]:
+    """The case's lengths that mean nothing where its `kv_len` is solved for."""
+    return ("q_len", "kv_len") if takes_whole_prompts(case) else ("kv_len",)
+
+
 def crossings(first: Curve, second: Curve, least: float) -> list[float]:
     """The lengths above `least` at which one floor overtakes the other, in order."""
     found = set()

@@ -12,7 +12,7 @@ from mlabench.errors import UsageError
 from mlabench.predict.alternatives import alternatives
 from mlabench.predict.calibrate import Calibration, fitted_contract
 from mlabench.predict.crossovers import variant_name
-from mlabench.predict.curves import takes_whole_prompts
+from mlabench.predict.curves import solved_lengths, takes_whole_prompts
 from mlabench.predict.hardware import Gpu
 from mlabench.predict.latency import UNKNOWN, Latency, speedup
 from mlabench.predict.measured_crossovers import at_length, length_at
@@ -80,7 +80,7 @@ def find_latency_crossovers(
 def _but_for_length(point: Point) -> tuple[Any, ...]:
     """What tells points apart whose crossovers differ."""
     case = point.case
-    varied = ("q_len", "kv_len") if takes_whole_prompts(case) else ("kv_len",)
+    varied = solved_lengths(case)
     return point.model.name, point.tp, *(getattr(case, each.name) for each in fields(case) if each.name not in varied)
 
 

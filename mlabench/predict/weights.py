@@ -6,7 +6,7 @@ from math import prod
 
 from mlabench.cases.case import Case
 from mlabench.cases.grid import DEFAULT_SHAPE
-from mlabench.errors import UsageError
+from mlabench.errors import UsageError, near_names
 from mlabench.predict.presets import Model
 
 PARAMETER_BYTES: Mapping[str, float] = {
@@ -71,7 +71,7 @@ def weights_of(model: Model, weights_gb: float | None = None, weight_dtype: str 
         raise UsageError(f"model {model.name} gives no num_parameters: add --weights-gb, as in --weights-gb 16")
     dtype = weight_dtype or model.weight_dtype or DEFAULT_WEIGHT_DTYPE
     if dtype not in PARAMETER_BYTES:
-        raise UsageError(f"unknown weights dtype {dtype!r}: choose among {', '.join(PARAMETER_BYTES)}")
+        raise UsageError(f"unknown weights dtype {dtype!r}: {near_names(dtype, PARAMETER_BYTES)}")
     parameters = model.num_parameters
     num_bytes = weights_gb * 1e9 if weights_gb is not None else (parameters or 0) * PARAMETER_BYTES[dtype]
     per_parameter = num_bytes / parameters if parameters else PARAMETER_BYTES[dtype]

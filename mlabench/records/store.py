@@ -27,6 +27,9 @@ RUNS_FOLDER = Path("results/runs")
 BASELINES_FOLDER = Path("results/baselines")
 """Where runs are kept to be compared with, in a folder for each device."""
 
+GO_ON = "add --resume to go on with it, or choose another --out"
+"""What a sweep may do about a directory that holds a run."""
+
 MOST_NAMED = 3
 """Runs within a folder that a complaint names."""
 
@@ -103,16 +106,35 @@ def _no_run(path: Path) -> str:
     return f"it has no {MANIFEST_NAME}; `mlabench sweep --out {path}` makes one"
 
 
-def claim_directory(path: Path) -> None:
-    """Make the directory of a run to come. Raises `UsageError` if it holds a run or other files, or is read-only."""
-    if is_run(path):
-        raise UsageError(f"{path} already holds a run: add --resume to go on with it, or choose another --out")
+def refuse_used(path: Path, mend: str = GO_ON) -> None:
+    """Raise `UsageError` for a directory in which no run can be begun, as `claim_directory` does; makes none.
+
+    `mend` is what to do about one that holds a run.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(item.name not in (WORKER_LOG_NAME, LOCK_NAME, PARTIAL_NAME) for item in path.iterdir()):
-            raise UsageError(f"{path} is not empty and holds no run: choose another --out")
+        if (path / LOCK_NAME).exists():
+            with (path / LOCK_NAME).open("ab") as lock:
+                _lock(lock, path)
+        if path.exists():
+            _refuse_content(path, mend)
     except OSError as error:
         raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
+
+
+def claim_directory(path: Path) -> None:
+    """Make the directory of a run to come. Raises `UsageError` if it holds a run or other files, or is read-only."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _refuse_content(path, GO_ON)
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror or error}; choose another --out") from None
+
+
+def _refuse_content(path: Path, mend: str) -> None:
+    if is_run(path):
+        raise UsageError(f"{path} already holds a run: {mend}")
+    if any(item.name not in (WORKER_LOG_NAME, LOCK_NAME, PARTIAL_NAME) for item in path.iterdir()):
+        raise UsageError(f"{path} is not empty and holds no run: choose another --out")
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -138,6 +138,12 @@ def warn_of_effect(min_effect: float | None, least: float, device: str) -> tuple
     return (f"--min-effect {min_effect:g} is under {least:g}, the least on {device} that unchanged code stays below",)
 
 
+def warn_of_sources(before: Run, now: Run) -> tuple[str, ...]:
+    """A line where kernels of other packages are of other code now than in the run before, as far as both tell."""
+    changed = before.manifest.changed_kernels(now.manifest.kernel_sources or {})
+    return (f"kernels of other packages changed since {before.name}: {'; '.join(changed)}",) if changed else ()
+
+
 def noise_of(run: Run) -> Noise:
     """What the run's kind of device does to a time, and the least change that counts there."""
     return NOISE.get(run.manifest.fingerprint.device, NOISE["cpu"])
@@ -154,6 +160,7 @@ def compare_two(base: Path, current: Path) -> Comparison:
     warnings = [*before.warnings, *now.warnings]
     if differences:
         warnings.append(f"measured on other terms (base against current): {'; '.join(differences)}")
+    warnings += warn_of_sources(before, now)
     if share_measurements(before, now):
         warnings.append(f"{now.name} is compared with itself")
     points = join_methods(compare_runs(now, [before], noise))

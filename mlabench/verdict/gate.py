@@ -10,7 +10,15 @@ from mlabench.records.pairs import load_sweep
 from mlabench.units import format_latency, format_percent
 from mlabench.verdict.baselines import find_baselines
 from mlabench.verdict.compare import compare_runs
-from mlabench.verdict.comparison import WORDS, Comparison, format_points, noise_of, settings_of, warn_of_effect
+from mlabench.verdict.comparison import (
+    WORDS,
+    Comparison,
+    format_points,
+    noise_of,
+    settings_of,
+    warn_of_effect,
+    warn_of_sources,
+)
 from mlabench.verdict.noise import MIN_BASELINES_FOR_SPREAD
 from mlabench.verdict.point import COMPARED, Point, Verdict
 
@@ -135,6 +143,7 @@ def run_gate(
     before = find_baselines(run, baselines)
     noise = noise_of(run) if min_effect is None else replace(noise_of(run), min_effect=min_effect)
     warnings = [warning for each in (run, *before) for warning in each.warnings]
+    warnings += [line for each in before for line in warn_of_sources(each, run)]
     warnings += warn_of_effect(min_effect, noise_of(run).min_effect, run.manifest.fingerprint.device)
     paths = [each.path for each in before]
     points = compare_runs(run, before, noise)

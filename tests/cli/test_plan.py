@@ -76,15 +76,29 @@ def test_the_table_says_of_what_the_speed_is(plan: Plan) -> None:
 
 
 def test_a_calibration_tells_its_errors_apart(plan: Plan) -> None:
-    output, errors = plan("--model", "llama-3.1-8b", "--calibrate", str(BASELINE))
+    arguments = ("--model", "llama-3.1-8b", "-a", "batch=64", "--calibrate", str(BASELINE))
+    output, errors = plan(*arguments)
     assert "attention as the run's kernels take it" in output
     assert "over 451 cases" in errors
     assert errors.count("\n") == 1
-    (row,) = plan.rows("--model", "llama-3.1-8b", "--calibrate", str(BASELINE))
+    (row,) = plan.rows(*arguments)
     slow, fast = (format_number(row[f"calibrated_{end}_tokens_per_s"]) for end in ("slow", "fast"))
     assert f" {slow} to {fast} " in output
     _, errors = plan("--model", "llama-3.1-8b", "--calibrate", str(BASELINE), "-v")
     assert "grouped: mean error by regime" in errors
+
+
+def test_sizes_beyond_those_of_the_run_are_told(plan: Plan) -> None:
+    arguments = ("--model", "llama-3.1-8b", "--gpus-count", "2", "--calibrate", str(BASELINE))
+    _, errors = plan(*arguments, "-a", "batch=8,256", "-a", "kv_len=512,8192", "--tp", "1,2")
+    assert errors.splitlines()[-1] == (
+        "mlabench: warning: beyond what decode measured, where its intervals may be too narrow: "
+        "batch 256 (it has 1 to 128); kv_len 512 (it has 1,024 to 131,072)"
+    )
+    # Two replicas take half of it each, and what is not told a time cannot be beyond.
+    assert "beyond" not in plan(*arguments, "-a", "batch=256", "-a", "kv_len=2048", "--tp", "1")[1]
+    assert "beyond" not in plan(*arguments, "-a", "batch=256", "-a", "kv_len=100000")[1]
+    assert "batch" in plan(*arguments)[1].splitlines()[-1], "as many as fit"
 
 
 def test_no_interval_is_shown_of_what_is_not_known(plan: Plan) -> None:
@@ -133,7 +147,11 @@ def test_models_without_room_are_named_with_how_many_gpus_have_it(plan: Plan) ->
         ((*EIGHT, "--weights-gb", "0"), "--weights-gb 0.0"),
         ((*EIGHT, "--weights-gb", "1e300"), "--weights-gb 1e+300"),
         (("--model", "all", "--gpus-count", "8"), "glm-4.7-flash: --tp 8 does not split"),
-        ((*EIGHT, "--weights-dtype", "fp8"), "unknown weights dtype 'fp8'"),
+        ((*EIGHT, "--weights-dtype", "fp8"), "unknown weights dtype 'fp8': did you mean float8?"),
+        ((*EIGHT, "--weights-dtype", "BF16"), "unknown weights dtype 'BF16': did you mean bfloat16?"),
+        ((*EIGHT, "--weights-dtype", "int8"), "unknown weights dtype 'int8': did you mean float8?"),
+        ((*EIGHT, "--cache-format", "fp8"), "unknown --cache-format 'fp8': did you mean float8?"),
+        ((*EIGHT, "--dtype", "fp16"), "dtype=fp16 is unknown: did you mean float16?"),
         ((*EIGHT, "--weights-gb", "9", "--weights-dtype", "float8"), "take one"),
         ((*EIGHT, "--cache-format", "int3"), "unknown --cache-format 'int3'"),
         ((*EIGHT, "-a", "phase=prefill"), "-a phase="),

@@ -144,6 +144,10 @@ def test_crossovers_are_a_list_of_their_own(predict: Predict) -> None:
     assert "compute-bound from 109 heads" in output
     assert "up to 171 new tokens behind a long prefix" in output
     assert "kv_len: where floors cross" in output
+    # 3.31 and 72.3 tokens: it is ahead from the fourth on, and from the seventy-third.
+    lengths = [line.split()[7] for line in output.splitlines() if " at the floor above kv_len " in line]
+    assert lengths == ["3", "72"]
+    assert "at the floor above kv_len 72 " in output
 
 
 def test_a_calibration_adds_latencies_and_tells_its_errors_apart(predict: Predict) -> None:
@@ -236,6 +240,34 @@ def test_sizes_beyond_those_of_the_run_are_told(predict: Predict) -> None:
     assert "num_q_heads 8 (it has 16 to 128)" in predict(*arguments, "--crossovers")[1]
     _, errors = predict("--model", "deepseek-v3", "--calibrate", str(BASELINE), "--tp", "1,8")
     assert "beyond" not in errors
+
+
+def test_lengths_over_the_context_of_a_model_are_told(predict: Predict) -> None:
+    models = ("--model", "deepseek-v3", "--model", "llama-2-7b")
+    _, errors = predict(*models, "-a", "kv_len=4096,200000,163840", "-a", "batch=1,8")
+    assert errors == (
+        "mlabench: warning: kv_len over the model's max_context: "
+        "200,000 of deepseek-v3 (163,840); 200,000, 163,840 of llama-2-7b (4,096)\n"
+    )
+    assert predict(*models, "-a", "kv_len=4096")[1] == predict("-a", "kv_len=1000000")[1] == ""
+
+
+def test_a_length_that_is_solved_for_is_said_to_be_ignored(predict: Predict) -> None:
+    ignored = "mlabench: warning: -a kv_len=... is ignored: it is what --crossovers solve for"
+    of_run = ("--crossovers", "--calibrate", str(BASELINE))
+    given = ("--model", "deepseek-v3", "-a", "kv_len=500000")
+    told, calibrated = predict(*given, *of_run)[1].splitlines()
+    assert told == ignored
+    assert "beyond" not in calibrated
+    assert "ignored" not in predict("--model", "deepseek-v3", *of_run)[1]
+    grouped = ("--model", "llama-3.1-8b", "--crossovers")
+    output, errors = predict(*grouped, "-a", "kv_len=500000")
+    assert errors == f"{ignored}\n"
+    assert output == predict(*grouped)[0]
+    # Of a latent it is the length of a cached prefix.
+    output, errors = predict(*given, "--crossovers")
+    assert "behind 500000 cached tokens" in output
+    assert errors == "mlabench: warning: kv_len over the model's max_context: 500,000 of deepseek-v3 (163,840)\n"
 
 
 def test_crossovers_of_a_run_stand_beside_what_is_predicted(predict: Predict) -> None:
@@ -384,8 +416,9 @@ def test_every_model_takes_the_grid_of_variants(predict: Predict) -> None:
     output, errors = predict("--model", "all", "--gpu", "all", *grid, "--format", "json")
     asked = {row["variant"] for row in json.loads(output) if row["model"] == "glm-4.7-flash"}
     assert asked == {"mha", "mqa", "mla"}
-    (line,) = errors.splitlines()
+    line, over = errors.splitlines()
     assert line.startswith("mlabench: warning: no gqa of glm-4.7-flash: ")
+    assert over.startswith("mlabench: warning: kv_len over the model's max_context: 4,096 of ")
     assert predict.rows("--model", "glm-4.7-flash", "-a", "variant=mla,gqa", "-a", "num_kv_heads=4")
     _, errors = predict("--model", "glm-4.7-flash", "-a", "variant=gqa", code=2)
     assert "20 is not a multiple of num_kv_heads 8: choose one of 1, 2, 4, 5, 10, 20" in errors

@@ -164,6 +164,16 @@ def test_a_page_size_that_is_not_everyones_is_told(
     assert ["page_size 16" in line for line in lines] == [True, False]
 
 
+def test_lengths_over_the_context_of_a_model_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *DRY_RUN, "--model", "llama-2-7b", "-a", "kv_len=4096,5000") == 0
+    over = "mlabench: warning: kv_len over the model's max_context: 5,000 of llama-2-7b (4,096)\n"
+    assert capsys.readouterr().err == over
+    assert call(monkeypatch, *DRY_RUN, "-a", "kv_len=300000") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_broken_entry_point_stops_no_sweep_that_does_not_name_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +218,7 @@ def test_dry_run_charges_nothing_for_points_without_a_kernel_and_marks_those_tha
         (("-a", "kv_len=-4"), "kv_len=-4 must be a positive whole number"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--dtype", "fp8"), "dtype=fp8 is unknown"),
+        (("--dtype", "bf16"), "dtype=bf16 is unknown: did you mean bfloat16?"),
         (("--method", "graph", "--device", "cpu"), "method 'graph' does not time a cpu device"),
         (("--where", "batch > 99"), "leaves no case"),
         (("-a", "batch=1", "-a", "batch=2"), "axis batch is given twice"),
@@ -247,5 +258,15 @@ def test_an_existing_run_is_not_written_over(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     again = run(*SMALL_SWEEP, "-a", "kv_len=70", "--out", str(out))
     assert again.returncode == 2
-    assert "already holds a run: add --resume" in again.stderr
+    assert again.stderr == (
+        f"mlabench: error: {out} already holds a run: add --resume to go on with it, or choose another --out\n"
+    )
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_resuming_a_run_by_its_name_is_told_how(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "sweep", "--resume", "results/runs/one") == 2
+    told = "--resume takes no value: name the run with --out, as in --resume --out results/runs/one"
+    assert capsys.readouterr().err == f"mlabench: error: {told}\n"

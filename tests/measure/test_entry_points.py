@@ -89,6 +89,16 @@ def test_a_target_that_is_no_function_says_so(install: Install) -> None:
         (GOOD.replace('("cpu",)', '"cpu"'), "its devices 'cpu' are no tuple of cuda and cpu: write devices=(\"cpu\",)"),
         (GOOD.replace('("cpu",)', '("gpu",)'), "its devices ('gpu',) are no tuple of cuda and cpu"),
         (GOOD.replace('("cpu",)', "()"), "its devices () are no tuple"),
+        (
+            GOOD.replace('"own"', '"peers"'),
+            "its backend 'peers' cannot be chosen by --kernel: take a word without a comma",
+        ),
+        (GOOD.replace('"mine"', '"mine,yours"'), "its name 'mine,yours' cannot be chosen by --kernel"),
+        (GOOD.replace('"mine"', '""'), "its name '' cannot be chosen by --kernel"),
+        (
+            GOOD.replace("devices", 'writes_lse="no", devices'),
+            "its writes_lse 'no' is neither True nor False: write one",
+        ),
         (GOOD.replace(":bind", ""), "its target 'own_package' is no module:function"),
         (GOOD.replace('"own_package:bind"', "print"), "its target <built-in function print> is no module:function"),
     ],
@@ -109,3 +119,8 @@ def test_an_unknown_name_may_be_that_of_a_broken_one(install: Install) -> None:
     install("MINE = 1")
     with pytest.raises(UsageError, match=r"unknown kernel 'own': .*; entry point mine \(own_package:MINE\) is no mla"):
         check_selection(["own"])
+    with pytest.raises(UsageError) as refused:
+        check_selection(["tritn"])
+    asked, broken = str(refused.value).split("; ")
+    assert asked.startswith("unknown kernel 'tritn': did you mean triton")
+    assert broken == "1 broken entry point of other names: see `mlabench list kernels`"

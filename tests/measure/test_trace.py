@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -32,6 +33,40 @@ def test_the_point_is_checked_as_in_a_sweep(tmp_path: Path) -> None:
     assert record.timing is not None
     assert len(record.timing.samples_us) == 1
     assert set(record.phases_s) == {"inputs", "reference", "bind", "check", "measure"}
+
+
+class OlderProfile(AbstractContextManager["OlderProfile"]):
+    """A torch's profiler that warns at every end."""
+
+    def __init__(self, activities: object) -> None:
+        del activities
+        self.keeps = False
+
+    def __exit__(self, *_: object) -> None:
+        if not self.keeps:
+            warnings.warn("Warning: Profiler clears events at the end of each cycle.", stacklevel=2)
+        warnings.warn("another", stacklevel=2)
+
+    def export_chrome_trace(self, path: str) -> None:
+        Path(path).write_text("{}")
+
+
+class Profile(OlderProfile):
+    """One that can be told to keep them."""
+
+    def __init__(self, activities: object, acc_events: bool = False) -> None:
+        super().__init__(activities)
+        self.keeps = acc_events
+
+
+@pytest.mark.parametrize("kind", [OlderProfile, Profile])
+def test_the_profilers_own_warning_of_cleared_events_alone_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[OlderProfile]
+) -> None:
+    monkeypatch.setattr("torch.profiler.profile", kind)
+    with pytest.warns(UserWarning) as told:
+        assert trace_point(job("mla_decode_torch", "cpu"), tmp_path / "trace.json").is_written
+    assert [str(each.message) for each in told] == ["another"]
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

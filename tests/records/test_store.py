@@ -18,6 +18,7 @@ from mlabench.records.store import (
     claim_directory,
     hold_directory,
     load_run,
+    refuse_used,
 )
 from tests.factories import create_run, make_record, make_run
 
@@ -102,6 +103,20 @@ def test_what_a_killed_start_leaves_behind_does_not_stop_the_next(tmp_path: Path
     for name in ("worker.log", "sweep.lock", "manifest.json.part"):
         (tmp_path / name).touch()
     claim_directory(tmp_path)
+
+
+def test_what_is_used_is_refused_before_anything_is_made(run_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="already holds a run: add --resume"):
+        refuse_used(run_path)
+    with hold_directory(run_path), pytest.raises(UsageError, match="being written by another sweep"):
+        refuse_used(run_path)
+    with pytest.raises(UsageError, match="cannot write to"):
+        refuse_used(run_path / "manifest.json")
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / LOCK_NAME).touch()
+    refuse_used(tmp_path / "killed")
+    refuse_used(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_is_not_written_over(run_path: Path) -> None:

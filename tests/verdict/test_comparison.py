@@ -8,6 +8,7 @@ import pytest
 from mlabench.errors import ExitCode, UsageError
 from mlabench.records.record import Record
 from mlabench.verdict.comparison import Comparison, compare_two
+from mlabench.verdict.gate import run_gate
 from mlabench.verdict.point import Verdict
 from tests.factories import make_case, make_record, make_run, write_run
 
@@ -78,6 +79,24 @@ def test_points_of_one_side_are_told(tmp_path: Path) -> None:
 def test_a_run_held_against_itself_warns(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_run(None, records()))
     assert compare_two(run, run).warnings == ("run is compared with itself",)
+
+
+def test_another_source_of_a_packages_kernel_is_told(tmp_path: Path) -> None:
+    source = {"distribution": "own-decode", "version": "1.2", "source_digest": "aa"}
+
+    def stored(name: str, digest: str) -> Path:
+        run = make_run(None, records())
+        sources = {"own": {**source, "source_digest": digest}, "same": source}
+        return write_run(tmp_path / name, replace(run, manifest=replace(run.manifest, kernel_sources=sources)))
+
+    paths = stored("before", "aa"), stored("now", "bb")
+    changed = (
+        "kernels of other packages changed since before: "
+        "own is of own-decode 1.2 (sources bb), and was of own-decode 1.2 (sources aa)"
+    )
+    assert changed in compare_two(*paths).warnings
+    assert changed in run_gate(paths[1], [paths[0]]).warnings
+    assert not any("other packages" in line for line in compare_two(paths[0], paths[0]).warnings)
 
 
 def test_what_is_no_run_is_a_usage_error(tmp_path: Path) -> None:
