@@ -1,5 +1,6 @@
 """The README: its numbers are the committed baseline's, and its commands are taken."""
 
+import math
 import os
 import re
 import shlex
@@ -147,8 +148,8 @@ def test_what_is_predicted_is_what_the_code_predicts() -> None:
     gpus = choose_gpus(["h200-sxm"])
     found = find_crossovers(make_points(choose_models(["deepseek-v3"]), {}), gpus)
     at = {(crossover.crossover, crossover.against, crossover.kv_len): crossover.at for crossover in found}
-    assert f"from {at['compute_bound_heads', None, None]:.0f} heads" in TEXT
-    assert f"up to {at['absorbed_new_tokens', 'mla recompute', None]:.0f} new tokens" in TEXT
+    assert f"from {math.ceil(at['compute_bound_heads', None, None])} heads" in TEXT
+    assert f"up to {math.floor(at['absorbed_new_tokens', 'mla recompute', None])} new tokens" in TEXT
     assert at["grouped_cache_tp", "gqa-8", None] == 4
     assert "from four ranks on each caches less of GQA-8 (1,024 B) than of MLA (1,152 B)" in TEXT
     calibration = calibrate(baseline(), gpus[0])

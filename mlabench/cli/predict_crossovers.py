@@ -165,9 +165,11 @@ def _ahead(lengths: Sequence[float], leads_first: bool) -> str:
 
 
 def _at(crossover: Crossover) -> str:
-    """Where it is: of a `kv_len` the last whole token before."""
-    at = crossover.at
-    return format_whole(at if at is None or crossover.axis != "kv_len" else math.floor(at))
+    """Where it is: of tokens the last whole one before, of what is counted from a number on that number."""
+    if crossover.at is None:
+        return NOT_MEASURED
+    whole = math.floor if crossover.axis in ("kv_len", "q_len") else math.ceil
+    return format_whole(whole(crossover.at))
 
 
 def _or_any(value: int | None) -> str:

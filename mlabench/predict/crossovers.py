@@ -96,7 +96,8 @@ def compute_bound_heads(point: Point, gpu: Gpu) -> Iterator[Crossover]:
     own = variant.num_q_heads // point.tp
     known = _known(point, gpu, "compute_bound_heads", None)
     known |= {"phase": "decode", "batch": None, "q_len": None, "kv_len": None}
-    meaning = f"compute-bound from {format_whole(heads)} heads x new tokens a rank on long caches; it has {own} heads"
+    least = format_whole(math.ceil(heads))
+    meaning = f"compute-bound from {least} heads x new tokens a rank on long caches; it has {own} heads"
     yield Crossover(**known, axis="num_q_heads*q_len", at=heads, meaning=meaning)
 
 
@@ -119,7 +120,7 @@ def absorbed_new_tokens(point: Point, gpu: Gpu) -> Iterator[Crossover]:
     for prefix in (None, point.case.kv_len):
         behind = "a long prefix" if prefix is None else f"{format_tokens(prefix)} cached tokens"
         at = _level_new_tokens(expansion / extra, prefix) if extra > 0 else None
-        most = f"up to {format_whole(at)} new tokens" if extra > 0 else "whatever the new tokens"
+        most = f"up to {format_whole(math.floor(at))} new tokens" if at is not None else "whatever the new tokens"
         meaning = f"absorbed takes fewer FLOP than recompute {most} behind {behind}"
         yield Crossover(**known | {"kv_len": prefix}, at=at, meaning=meaning)
 

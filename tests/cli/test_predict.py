@@ -141,8 +141,8 @@ def test_crossovers_are_a_list_of_their_own(predict: Predict) -> None:
     assert set(by_kind) == {"kv_len_overtakes", "compute_bound_heads", "absorbed_new_tokens", "grouped_cache_tp"}
     assert by_kind["compute_bound_heads"]["at"] == pytest.approx(109.125)
     output, _ = predict("--model", "deepseek-v3", "--crossovers")
-    assert "compute-bound from 109 heads" in output
-    assert "up to 171 new tokens behind a long prefix" in output
+    assert "compute-bound from 110 heads" in output
+    assert "up to 170 new tokens behind a long prefix" in output
     assert "kv_len: where floors cross" in output
     # 3.31 and 72.3 tokens: it is ahead from the fourth on, and from the seventy-third.
     lengths = [line.split()[7] for line in output.splitlines() if " at the floor above kv_len " in line]
