@@ -36,7 +36,7 @@ def part_sizes(total, most, batch, num_splits):
     whole = num_splits // batch * batch
     parts = tl.where(alike & (whole * 17 >= num_splits * 16), whole, num_splits)
     span = total + gap * batch
-    payload = tl.maximum((span + parts - 1) // parts, 1)
+    payload = tl.maximum(tl.cdiv(span, parts), 1)
     long_parts = tl.where(alike, parts, span - (payload - 1) * parts)
     together = tl.cdiv(batch, parts)
     return gap, payload, long_parts, together, together * most * 16 <= payload * 17

@@ -79,8 +79,7 @@ def gpu_processes(record: Record, _manifest: Manifest | None = None) -> int | No
 
 def others_share(record: Record, _manifest: Manifest | None = None) -> float | None:
     """Median share of the processors' time that others had while a CPU's point was sampled."""
-    shares = readings(record, "others_share")
-    return median(shares) if shares else None
+    return _others_share(record.telemetry)
 
 
 def crowded(record: Record) -> bool:
@@ -114,7 +113,7 @@ def _disturbances(
     clocks: Sequence[float], telemetry: Mapping[str, Any] | None, gpu_state: Mapping[str, Any] | None
 ) -> list[str]:
     change = _change(clocks) or 0.0
-    others = median(_readings(telemetry, "others_share") or [0.0])
+    others = _others_share(telemetry) or 0.0
     found = {
         "clocks were held down": _held_down(clocks, telemetry, gpu_state),
         "other processes were on the GPU": max(_readings(telemetry, "compute_processes"), default=0) > 1,
@@ -122,6 +121,11 @@ def _disturbances(
         f"others had {format_percent(others)} of the processors": others > CROWDED,
     }
     return [text for text, is_so in found.items() if is_so]
+
+
+def _others_share(telemetry: Mapping[str, Any] | None) -> float | None:
+    shares = _readings(telemetry, "others_share")
+    return median(shares) if shares else None
 
 
 def _held_down(
