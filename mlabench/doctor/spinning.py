@@ -8,6 +8,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from mlabench.machine.fingerprint import DeviceKind
+from mlabench.machine.memory import Clearing, free_memory_bytes, given_back_bytes
 from mlabench.measure.timing.method import Call, Timer, nothing
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ class Bench(Protocol):
 
     def read(self, nbytes: int) -> Call:
         """A call that reads so many bytes once."""
+        ...
+
+    def give_back(self, nbytes: int) -> Clearing | None:
+        """Take and give back so much memory, or half of what is free: what follows its clearing from before that on.
+
+        None where nothing clears it in the background.
+        """
         ...
 
 
@@ -222,6 +230,10 @@ class CpuBench:
 
         return call
 
+    def give_back(self, nbytes: int) -> None:
+        """The system clears a page for whoever takes it next."""
+        del nbytes
+
 
 @dataclass(frozen=True, slots=True)
 class CudaBench:
@@ -271,3 +283,13 @@ class CudaBench:
             torch.sum(source, dim=1, out=sums)
 
         return call
+
+    def give_back(self, nbytes: int) -> Clearing:
+        """The driver clears it in the background."""
+        import torch
+
+        free = free_memory_bytes("cuda") or 0
+        before = given_back_bytes()
+        torch.empty(min(nbytes, free // 2), dtype=torch.uint8, device="cuda")
+        torch.cuda.empty_cache()
+        return Clearing(before)

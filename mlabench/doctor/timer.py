@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 
+from mlabench.doctor.clearing import check_clearing
 from mlabench.doctor.cold import check_cold
 from mlabench.doctor.coverage import check_coverage
 from mlabench.doctor.finding import Examination, Finding
@@ -59,6 +60,7 @@ CHECKS: tuple[Callable[[Subject], list[Finding]], ...] = (
     check_pairs,
     check_coverage,
     check_cold,
+    check_clearing,
     check_sampling,
 )
 """Every check, in the order in which it is made and shown."""

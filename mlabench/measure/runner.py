@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlabench.cases.case import Case
-from mlabench.machine.memory import free_memory_bytes
+from mlabench.machine.memory import Clearing, free_memory_bytes
 from mlabench.machine.telemetry import Sensors, Telemetry
 from mlabench.measure.bound import Bound, NotMeasured, Prepared
 from mlabench.measure.check import CheckResult, Expected, check, point_bytes, reference
@@ -57,6 +57,7 @@ class Runner:
     annotate: Callable[[str], AbstractContextManager[object]] = nullcontext
     phases_s: dict[str, float] = field(default_factory=dict)
     _prepared: Prepared | None = None
+    _clearing: Clearing = field(default_factory=Clearing)
 
     def run(self, case: Case, kernel: Kernel) -> Record:
         """Measure one point. Never raises for what a kernel does: that becomes the record's status and reason.
@@ -143,7 +144,10 @@ class Runner:
             raise NotMeasured("unsupported", f"{kernel.name} runs on {devices}, not on {self.device}")
 
     def prepare(self, case: Case) -> Prepared:
-        """The case's inputs and what must come of them, kept for the next point. Raises `NotMeasured`."""
+        """The case's inputs and what must come of them, kept for the next point, on a device at rest.
+
+        Raises `NotMeasured`.
+        """
         if self._prepared is None or self._prepared.case != case:
             self._prepared = None
             need, free = point_bytes(case), free_memory_bytes(self.device)
@@ -159,6 +163,9 @@ class Runner:
             with self.phase("reference"):
                 whole = layer_reference if case.scope == "layer" else reference
                 self._prepared = Prepared(case, inputs, whole(case, inputs))
+            if self.device == "cuda":
+                with self.phase("clearing"):
+                    self._clearing.wait()
         return self._prepared
 
     def bind(self, kernel: Kernel, prepared: Prepared, outputs: "Mapping[str, Tensor] | None" = None) -> Bound:

@@ -17,7 +17,24 @@ RAMP_US = 2.0
 
 MEMORY_BYTES_PER_US, CACHE_BYTES_PER_US = 4.2e6, 9e6
 
+CLEARING_FACTOR = 1.14
+
 EFFORT = Effort(samples=5, copies_samples=3, pairs=20, windows=500)
+
+
+@dataclass
+class StandInClearing:
+    """Cleared by a wait, unless the bench's driver is slow."""
+
+    bench: "StandInBench"
+
+    @property
+    def uncleared_bytes(self) -> int:
+        return self.bench.uncleared_bytes
+
+    def wait(self) -> None:
+        self.bench.clearing &= self.bench.clears_slowly
+        self.bench.uncleared_bytes = 0
 
 
 @dataclass
@@ -30,6 +47,9 @@ class StandInBench:
     cache_bytes: int | None = 60_000_000
     noise: float = 0.005
     cold: bool = False
+    clearing: bool = False
+    clears_slowly: bool = False
+    uncleared_bytes: int = 0
     kernels_us: list[float] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(5))
 
@@ -48,9 +68,15 @@ class StandInBench:
     def read(self, nbytes: int) -> Call:
         def call() -> None:
             cached = not self.cold and nbytes <= (self.cache_bytes or 0)
-            self.kernels_us.append(RAMP_US + nbytes / (CACHE_BYTES_PER_US if cached else MEMORY_BYTES_PER_US))
+            read_us = nbytes / (CACHE_BYTES_PER_US if cached else MEMORY_BYTES_PER_US)
+            self.kernels_us.append(RAMP_US + (CLEARING_FACTOR if self.clearing else 1.0) * read_us)
 
         return call
+
+    def give_back(self, nbytes: int) -> StandInClearing:
+        self.clearing = nbytes > 0
+        self.uncleared_bytes += nbytes
+        return StandInClearing(self)
 
 
 @dataclass

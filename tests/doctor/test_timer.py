@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from mlabench.doctor.clearing import check_clearing
 from mlabench.doctor.coverage import WINDOW, adaptive_windows, judge_coverage
 from mlabench.doctor.finding import Examination, Finding
 from mlabench.doctor.repeats import check_pairs, judge_pairs, least_squares_slope
@@ -54,6 +55,7 @@ def test_a_sound_timer_is_good_in_everything() -> None:
             "coverage",
             "coverage, adaptive",
             "cold is cold",
+            "memory given back",
             "sampling",
         ),
         "good",
@@ -137,6 +139,13 @@ def test_a_cold_read_that_is_faster_than_memory() -> None:
     assert "faster than memory can be" in findings["cold is cold"].found
 
 
+def test_memory_that_is_cleared_slower_than_is_waited_for() -> None:
+    bench = StandInBench(clears_slowly=True)
+    (finding,) = check_clearing(Subject(StandInTimer(bench), bench, FEW))
+    assert finding.status == "bad"
+    assert finding.found.endswith("were given back 1.14x of it, and 1.14x after the wait of 85.9 ms")
+
+
 def test_a_timer_that_declares_no_overhead_or_reads_no_clock() -> None:
     class Plain(StandInTimer):
         def overhead_us(self) -> None:  # type: ignore[override]
@@ -176,7 +185,7 @@ def test_the_cpus_own_timer_goes_through_every_check() -> None:
     assert len(findings) == len(CHECKS) + 2
     assert len(names["truth"].data["points"]) == 25
     assert names["truth"].data["points"][-1]["measured"] >= 10_000
-    assert names["cold is cold"].status == "not here"
+    assert names["cold is cold"].status == names["memory given back"].status == "not here"
 
 
 @pytest.mark.parametrize(
