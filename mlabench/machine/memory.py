@@ -7,7 +7,7 @@ from pathlib import Path
 CLEARED_BYTES_PER_S = 200e9
 """How fast a GPU's driver clears memory that a process gave back, at the least.
 
-Until it is done, a memory-bound call takes longer: on an H200, whose driver clears 430 GB/s, by 14%.
+Until it is done, a memory-bound call takes longer: on an H200, whose driver clears 420 GB/s, by 13%.
 """
 
 

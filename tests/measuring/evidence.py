@@ -40,6 +40,11 @@ def ab_points() -> tuple[tuple[Point, ...], ...]:
 
 
 @cache
+def freed_memory() -> dict[str, Any]:
+    return json.loads((EVIDENCE / "freed-memory.json").read_text(encoding="utf-8"))
+
+
+@cache
 def study() -> dict[str, Any]:
     return json.loads((EVIDENCE / "error-rates.json").read_text(encoding="utf-8"))
 

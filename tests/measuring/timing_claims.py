@@ -9,6 +9,7 @@ from statistics import fmean, median, stdev
 import pytest
 
 from mlabench.doctor.spinning import EFFORTS
+from mlabench.machine.memory import CLEARED_BYTES_PER_S
 from mlabench.machine.telemetry import INTERVAL_S
 from mlabench.measure.timing import cuda, cuda_graph, cuda_sustained, method
 from mlabench.measure.timing.method import Budget, Samples, collect
@@ -24,8 +25,9 @@ from mlabench.records.metrics import energy_j_per_call, latency_us
 from mlabench.records.paired_ratio import paired_ratio
 from mlabench.records.record import Record
 from mlabench.stats import median_interval
-from mlabench.units import format_latency
-from tests.measuring.evidence import ab_pairs, ab_points, diagnosis, energy, finding, runs, study
+from mlabench.units import format_bytes, format_latency
+from tests.bench.freed_memory import SLOW
+from tests.measuring.evidence import ab_pairs, ab_points, diagnosis, energy, finding, freed_memory, runs, study
 
 
 def machine() -> Iterator[str]:
@@ -51,6 +53,21 @@ def methods() -> Iterator[str]:
     yield f"up to 1 ms they scatter by {scatter_us:.2f} us a preparation"
     assert 0.1 <= scatter_us <= 0.2
     yield "one graph by 0.1 to 0.2 us, which no number of them averages out"
+
+
+def memory_given_back() -> Iterator[str]:
+    freed = freed_memory()
+    largest = max(freed["traces"], key=lambda trace: trace["bytes"])
+    slow = [us for at_ms, us in largest["samples"] if at_ms < largest["slow_ms"]]
+    rest = [us for at_ms, us in largest["samples"] if at_ms >= largest["slow_ms"]]
+    assert min(slow) > SLOW * freed["quiet_us"] > median(rest)
+    slowdown, rate = median(slow) / freed["quiet_us"], largest["bytes"] / largest["slow_ms"] / 1e6
+    yield (
+        f"After {format_bytes(largest['bytes'])}, reads of {format_bytes(freed['read_bytes'])} take {slowdown:.2f} "
+        f"times as long for {largest['slow_ms']:.0f} ms: {rate:.0f} GB are cleared in a second"
+    )
+    assert all(trace["slow_ms"] < 1e3 * trace["bytes"] / CLEARED_BYTES_PER_S for trace in freed["traces"])
+    yield f"a point waits for what was given back, at {CLEARED_BYTES_PER_S / 1e9:.0f} GB/s"
 
 
 def sampling() -> Iterator[str]:
@@ -159,4 +176,4 @@ def recorded() -> Iterator[str]:
     yield f"Every {1e3 * INTERVAL_S:.0f} ms at most"
 
 
-CLAIMS = (machine, methods, sampling, coverage, ratio_coverage, clocks, energies, recorded)
+CLAIMS = (machine, methods, memory_given_back, sampling, coverage, ratio_coverage, clocks, energies, recorded)
