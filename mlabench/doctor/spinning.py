@@ -288,8 +288,8 @@ class CudaBench:
         """The driver clears it in the background."""
         import torch
 
-        free = free_memory_bytes("cuda") or 0
         before = given_back_bytes()
+        free = free_memory_bytes("cuda") or 0
         torch.empty(min(nbytes, free // 2), dtype=torch.uint8, device="cuda")
         torch.cuda.empty_cache()
         return Clearing(before)
