@@ -53,7 +53,8 @@ class Record:
     """One measured case on one kernel. What was not measured is None, never 0.
 
     A record has a `timing` only if its status is `ok`: the output of a timed call passed the check. `phases_s` says
-    where the point's wall time went: `inputs`, `reference`, `bind`, `check`, `measure`, of a layer `parts`.
+    where the point's wall time went: `inputs`, `reference`, on a GPU `clearing`, `bind`, `check`, `measure`, of a layer
+    `parts`.
     `telemetry` holds the device's sensors over the measuring, a list of readings a sensor (`machine.telemetry`).
     `parts` are those of a layer in the order in which they run, whose whole the `timing` is; a core's record has none.
     """
